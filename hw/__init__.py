@@ -1,0 +1,1 @@
+"""Rowcast hardware: Amaranth modules that generate the accelerator, and its specification in :mod:`hw.spec`."""

@@ -1,0 +1,63 @@
+"""Amaranth layouts derived from the specification's field tables."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Shape, ShapeLike, signed, unsigned
+from amaranth.lib import data
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.csr import ErrorCause
+from hw.spec.fields import FieldTable
+from hw.spec.isa import INSTRUCTION_BYTES
+from hw.spec.numerics import NUMERICS
+
+__all__ = [
+    "CAUSE_WIDTH",
+    "PARAM_LAYOUT",
+    "PC_WIDTH",
+    "pixels",
+    "range_width",
+    "table_layout",
+    "unit_payload",
+]
+
+PC_WIDTH = 32
+CAUSE_WIDTH = max(ErrorCause).bit_length()
+
+PARAM_LAYOUT = data.StructLayout(
+    {
+        "bias": signed(NUMERICS.bias_width),
+        "mult": unsigned(NUMERICS.mult_width),
+        "shift": unsigned(8),
+        "reserved": unsigned(8),
+    }
+)
+"""One parameter entry, bit for bit :data:`hw.spec.program.PARAM_DTYPE`."""
+
+
+def table_layout(table: FieldTable) -> data.StructLayout:
+    """Return the struct of a field table's fields, bit 0 first (reserved bits above them are left out)."""
+    members: dict[str, ShapeLike] = {
+        field.name: Shape(field.width, signed=field.signed) for field in table.fields
+    }
+    return data.StructLayout(members)
+
+
+def unit_payload() -> data.StructLayout:
+    """Return the payload of a unit's instruction stream: the raw instruction word and its index."""
+    return data.StructLayout({"word": unsigned(INSTRUCTION_BYTES * 8), "pc": unsigned(PC_WIDTH)})
+
+
+def pixels(lanes: int) -> data.ArrayLayout:
+    """Return an array of `lanes` signed bytes, lane 0 in the low bits."""
+    return data.ArrayLayout(signed(8), lanes)
+
+
+def range_width(lanes: int) -> int:
+    """Bits of a lane bound 0..lanes."""
+    return lanes.bit_length()
+
+
+def act_addr_width(config: AcceleratorConfig) -> int:
+    """Bits of a byte address in the activation scratchpad."""
+    return (config.act_bytes - 1).bit_length()

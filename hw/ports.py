@@ -1,0 +1,94 @@
+"""Signatures of the ports between units."""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, Signature
+
+from hw.layouts import CAUSE_WIDTH, PC_WIDTH, pixels, range_width, unit_payload
+
+__all__ = ["ErrorSignature", "ReadSignature", "UnitSignature", "WriteSignature"]
+
+
+class ReadSignature(Signature):
+    """Vector read of the activation scratchpad, seen from the requester.
+
+    A request accepted in cycle t (``req.valid & req.ready``) has its answer on ``data`` in cycle t + READ_LATENCY.
+
+    Members
+    -------
+    req : Out(stream)
+        ``addr``: byte address of lane 0, taken modulo the memory's size; ``lo``, ``hi``: lanes lo <= i < hi are
+        read, all others answer ``fill``.  ``ready`` depends combinationally on ports of higher priority only.
+    data : In
+        ``lanes`` signed bytes.
+    """
+
+    READ_LATENCY = 2
+
+    def __init__(self, addr_width: int, lanes: int) -> None:
+        self.addr_width, self.lanes = addr_width, lanes
+        bound = unsigned(range_width(lanes))
+        request = data.StructLayout({"addr": unsigned(addr_width), "lo": bound, "hi": bound, "fill": 8})
+        super().__init__({"req": Out(stream.Signature(request)), "data": In(pixels(lanes))})
+
+
+class WriteSignature(Signature):
+    """Vector write to the activation scratchpad, seen from the requester.
+
+    Members
+    -------
+    req : Out(stream)
+        ``addr``: byte address of lane 0, modulo the memory's size; lanes lo <= i < hi of ``data`` are written.
+        A write accepted in cycle t is seen by reads accepted in cycle t + 1 + WRITE_LATENCY or later.
+    """
+
+    WRITE_LATENCY = 1
+
+    def __init__(self, addr_width: int, lanes: int) -> None:
+        self.addr_width, self.lanes = addr_width, lanes
+        bound = unsigned(range_width(lanes))
+        request = data.StructLayout({"addr": unsigned(addr_width), "lo": bound, "hi": bound, "data": pixels(lanes)})
+        super().__init__({"req": Out(stream.Signature(request))})
+
+
+class ErrorSignature(Signature):
+    """A unit's error report, seen from the unit: ``valid`` is high for at least one cycle and stays until reset."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"valid": Out(1), "cause": Out(CAUSE_WIDTH), "pc": Out(PC_WIDTH), "info": Out(32)}
+        )
+
+
+class UnitSignature(Signature):
+    """Control of a load, execute or store unit, seen from the unit.
+
+    Members
+    -------
+    instr : In(stream)
+        Instructions whose tokens have been taken; the unit may accept several before the first is done.
+    done : Out(1)
+        One cycle per instruction, in order, when all its writes are visible.
+    idle : Out(1)
+        Nothing accepted is unfinished, and no bus transfer is open.
+    abort : In(1)
+        Start nothing new on a bus (an error stopped the accelerator or a soft reset is pending); transfers already
+        begun are completed and ``idle`` rises.  Held until the unit is reset.
+    progress : Out(1)
+        Something moved in this cycle (feeds the watchdog).
+    error : Out(ErrorSignature)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "instr": In(stream.Signature(unit_payload())),
+                "done": Out(1),
+                "idle": Out(1),
+                "abort": In(1),
+                "progress": Out(1),
+                "error": Out(ErrorSignature()),
+            }
+        )

@@ -1,0 +1,323 @@
+"""Instruction set: field tables and semantics.  The assembler, disassembler, RTL layouts and ISA document derive from it.
+
+Every instruction is one 512-bit little-endian word.  Three in-order queues (load, execute, store) run concurrently
+and are ordered by token counters: an instruction takes one token from each queue named in ``wait`` before it starts,
+and gives one to each queue named in ``signal`` once all its writes are visible.  Program order must itself be a valid
+sequential order, so a program that runs on a machine executing one instruction at a time never deadlocks on hardware.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hw.spec.fields import Field, FieldError, FieldTable
+
+__all__ = [
+    "EXEC",
+    "HALT",
+    "HEADER",
+    "INSTRUCTION_BYTES",
+    "ISA_VERSION",
+    "LOAD",
+    "OPCODES",
+    "STORE",
+    "Activation",
+    "Instruction",
+    "Mode",
+    "Opcode",
+    "Queue",
+    "Region",
+    "ResidualOp",
+    "Target",
+    "assemble",
+    "decode",
+    "disassemble",
+    "encode",
+]
+
+ISA_VERSION = 1
+INSTRUCTION_BYTES = 64
+_BITS = INSTRUCTION_BYTES * 8
+
+
+class Opcode(enum.IntEnum):
+    """Instruction class.  0 is illegal, so that cleared memory is never a program."""
+
+    HEADER = 1
+    LOAD = 2
+    EXEC = 3
+    STORE = 4
+    HALT = 5
+
+
+class Queue(enum.IntEnum):
+    """Bit positions in the ``wait`` and ``signal`` masks."""
+
+    LOAD = 0
+    EXEC = 1
+    STORE = 2
+
+
+class Target(enum.IntEnum):
+    """Memory a LOAD writes."""
+
+    ACT = 0
+    WEIGHT = 1
+    PARAM = 2
+
+
+class Region(enum.IntEnum):
+    """DRAM region; its base and size are CSRs, so programs are relocatable."""
+
+    CONST = 0
+    WORK = 1
+    INPUT = 2
+    OUTPUT = 3
+
+
+class Mode(enum.IntEnum):
+    """What an EXEC instruction does with the array."""
+
+    GEMM = 0
+    STOS_CH = 1
+    STOS_LN = 2
+    VEC = 3
+
+
+class Activation(enum.IntEnum):
+    """Non-linearity between residual and clamp; ReLU and ReLU6 are clamp bounds.  1 and 2 are reserved in version 1."""
+
+    NONE = 0
+    HSWISH = 1
+    HSIGMOID = 2
+
+
+class ResidualOp(enum.IntEnum):
+    """Use of the second operand; SCALE (channel gate) is reserved in version 1."""
+
+    NONE = 0
+    ADD = 1
+    SCALE = 2
+
+
+_HEAD = (
+    Field("opcode", 4, "instruction class"),
+    Field("wait", 3, "queues to take one token from before starting: bit 0 load, bit 1 execute, bit 2 store"),
+    Field("signal", 3, "queues to give one token to when done"),
+)
+
+HEADER = FieldTable(
+    "HEADER",
+    _BITS,
+    (
+        *_HEAD,
+        Field("isa_version", 16, "ISA version the program was assembled for"),
+        Field("config_hash", 64, "AcceleratorConfig.hash the program was compiled for"),
+        Field("count", 32, "instructions in the program, this one and HALT included"),
+    ),
+    """First instruction of every program.  The accelerator stops with HASH_MISMATCH unless both identities are its own.""",
+)
+
+_DMA = (
+    Field("region", 2, "DRAM region (Region)"),
+    Field("dram_offset", 40, "first byte, relative to the region's base"),
+    Field("mem_addr", 24, "first byte in the on-chip memory"),
+    Field("rows", 16, "rows to move, at least 1"),
+    Field("row_bytes", 24, "bytes per row, at least 1"),
+    Field("dram_stride", 32, "bytes from row to row in DRAM"),
+    Field("mem_stride", 24, "bytes from row to row on chip"),
+)
+
+LOAD = FieldTable(
+    "LOAD",
+    _BITS,
+    (*_HEAD, Field("target", 2, "on-chip memory (Target)"), *_DMA),
+    """DMA from DRAM to an on-chip memory::
+
+        for r in range(rows):
+            target[mem_addr + r*mem_stride :][:row_bytes] = region[dram_offset + r*dram_stride :][:row_bytes]
+
+    ACT takes any byte addresses.  For WEIGHT and PARAM the DRAM address (base included), mem_addr, both strides and
+    row_bytes must be multiples of the AXI beat (else MISALIGNED); with one row the strides are ignored.""",
+)
+
+STORE = FieldTable(
+    "STORE",
+    _BITS,
+    (*_HEAD, *_DMA),
+    """DMA from the activation scratchpad to DRAM::
+
+        for r in range(rows):
+            region[dram_offset + r*dram_stride :][:row_bytes] = act[mem_addr + r*mem_stride :][:row_bytes]
+
+    Done, and its tokens given, when the last write response has arrived.""",
+)
+
+EXEC = FieldTable(
+    "EXEC",
+    _BITS,
+    (
+        *_HEAD,
+        Field("mode", 2, "GEMM, STOS_CH, STOS_LN or VEC (Mode)"),
+        Field("depthwise", 1, "GEMM only: one input channel per output channel, computed one at a time (im2col baseline)"),
+        Field("overlap", 1, "may start while the previous EXEC drains: it reads nothing that one writes"),
+        Field("in_base", 24, "byte address of channel 0, line 0, pixel 0 of the input"),
+        Field("in_cs", 24, "input bytes from channel to channel"),
+        Field("in_pitch", 20, "input bytes from line to line"),
+        Field("in_w", 20, "input pixels per line; outside 0..in_w-1 reads give in_zp"),
+        Field("in_h", 16, "input lines present; outside 0..in_h-1 reads give in_zp"),
+        Field("in_zp", 8, "input zero point", signed=True),
+        Field("out_base", 24, "byte address of channel 0, line 0, pixel 0 of the output"),
+        Field("out_cs", 24, "output bytes from channel to channel"),
+        Field("out_pitch", 20, "output bytes from line to line"),
+        Field("out_w", 20, "output pixels per line, at least 1"),
+        Field("out_h", 16, "output lines, at least 1"),
+        Field("kh", 4, "kernel height, 1..max_kernel"),
+        Field("kw", 4, "kernel width, 1..max_kernel"),
+        Field("sy", 3, "stride along y, 1..4"),
+        Field("sx", 2, "stride along x, 1 or 2"),
+        Field("pad_y", 6, "output line y, tap ky reads input line y*sy + ky - pad_y", signed=True),
+        Field("pad_x", 6, "output pixel x, tap kx reads input pixel x*sx + kx - pad_x", signed=True),
+        Field("cin", 16, "GEMM: input channels, at least 1; unused by the other modes and with depthwise"),
+        Field("cout", 16, "output channels (= input channels in all but plain GEMM), at least 1"),
+        Field("w_base", 20, "first weight word"),
+        Field("p_base", 16, "first parameter entry; output channel c uses entry p_base + c"),
+        Field("out_zp", 8, "output zero point", signed=True),
+        Field("q_lo", 8, "lower clamp bound", signed=True),
+        Field("q_hi", 8, "upper clamp bound", signed=True),
+        Field("post_shift", 4, "fraction bits left by the channel shift, rounded away at the end"),
+        Field("act", 2, "Activation; only NONE in version 1"),
+        Field("res", 2, "ResidualOp: NONE or ADD"),
+        Field("res_base", 24, "second operand's channel 0, line 0, pixel 0; it has out_cs, out_pitch, out_w, out_h"),
+        Field("res_zp", 8, "second operand's zero point", signed=True),
+        Field("res_mult", 16, "second operand's multiplier, in units of 2**-post_shift"),
+        Field("gap", 1, "global average pooling: write one byte per channel instead of the map"),
+        Field("gap_bias", 26, "added to the sum of all output pixels of a channel", signed=True),
+        Field("gap_mult", 16, "multiplier of the pooled sum"),
+        Field("gap_shift", 6, "right shift of the pooled sum"),
+        Field("gap_zp", 8, "zero point of the pooled result", signed=True),
+    ),
+    """One strip of a layer.  With x(c, y, x) the input byte, or in_zp outside the tensor::
+
+        for c in range(cout):
+            for y in range(out_h):
+                for x in range(out_w):
+                    GEMM:            acc = sum(W(c, ci, ky, kx) * x(ci, y*sy+ky-pad_y, x*sx+kx-pad_x)
+                                               for ci in range(cin) for ky in range(kh) for kx in range(kw))
+                    STOS_CH/STOS_LN: acc = sum(W(c, ky, kx) * x(c, y*sy+ky-pad_y, x*sx+kx-pad_x)
+                                               for ky in range(kh) for kx in range(kw))     (also GEMM with depthwise)
+                    VEC:             acc = x(c, y*sy-pad_y, x*sx-pad_x)                      (kh = kw = 1, no weights)
+                    q = numerics.output(acc, params[p_base + c], residual byte, ...)
+                    out[out_base + c*out_cs + y*out_pitch + x] = q
+            gap: out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)         (instead of the line above)
+
+    GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
+    one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.
+
+    Weights, one word of ``rows`` lanes per step, in order of use.  Channel block b holds channels b*rows to
+    b*rows + n - 1, n = min(rows, cout - b*rows); lane n-1-i belongs to channel b*rows + i:
+
+    * GEMM: word w_base + ((b*cin + ci)*kh + ky)*kw + kx
+    * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
+
+    With sx = 2 tiles are computed at stride 1 and every second column is kept.  Input, output and residual ranges
+    must not overlap, except that the residual may be the output's own place (read before written).""",
+)
+
+HALT = FieldTable("HALT", _BITS, _HEAD, "Last instruction: done, and interrupt, when all queues are empty and idle.")
+
+OPCODES: dict[Opcode, FieldTable] = {
+    Opcode.HEADER: HEADER,
+    Opcode.LOAD: LOAD,
+    Opcode.EXEC: EXEC,
+    Opcode.STORE: STORE,
+    Opcode.HALT: HALT,
+}
+"""Opcode to field table."""
+
+QUEUE_OF: dict[Opcode, Queue] = {Opcode.LOAD: Queue.LOAD, Opcode.EXEC: Queue.EXEC, Opcode.STORE: Queue.STORE}
+"""Queue that runs an opcode; HEADER and HALT belong to the fetcher."""
+
+ENUM_FIELDS: dict[str, type[enum.IntEnum]] = {
+    "region": Region,
+    "target": Target,
+    "mode": Mode,
+    "act": Activation,
+    "res": ResidualOp,
+}
+"""Fields whose values have names."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: opcode and field values (fields not given are 0)."""
+
+    opcode: Opcode
+    values: dict[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> int:
+        return self.values.get(name, 0) if name != "opcode" else int(self.opcode)
+
+    @property
+    def table(self) -> FieldTable:
+        """The opcode's field table."""
+        return OPCODES[self.opcode]
+
+    def __str__(self) -> str:
+        parts = []
+        for spec in self.table.fields[1:]:
+            if value := self[spec.name]:
+                names = ENUM_FIELDS.get(spec.name)
+                if spec.name in ("wait", "signal"):
+                    shown = "+".join(q.name.lower() for q in Queue if value >> q & 1)
+                elif spec.name == "config_hash":
+                    shown = f"{value:016x}"
+                elif names is not None and value in set(names):
+                    shown = names(value).name.lower()
+                else:
+                    shown = str(value)
+                parts.append(f"{spec.name}={shown}")
+        return f"{self.opcode.name:<6} {' '.join(parts)}".rstrip()
+
+
+def encode(instruction: Instruction) -> bytes:
+    """Return the 64 bytes of an instruction; raise :class:`FieldError` if a value does not fit its field."""
+    word = instruction.table.encode({**instruction.values, "opcode": int(instruction.opcode)})
+    return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+
+def decode(data: bytes) -> Instruction:
+    """Return the instruction in 64 bytes; raise :class:`FieldError` for an unknown opcode or set reserved bits."""
+    if len(data) != INSTRUCTION_BYTES:
+        raise FieldError(f"an instruction has {INSTRUCTION_BYTES} bytes, not {len(data)}")
+    word = int.from_bytes(data, "little")
+    code = word & 0xF
+    if code not in set(Opcode):
+        raise FieldError(f"unknown opcode {code}; known are {', '.join(f'{o.value} {o.name}' for o in Opcode)}")
+    values = OPCODES[Opcode(code)].decode(word)
+    del values["opcode"]
+    return Instruction(Opcode(code), {name: value for name, value in values.items() if value})
+
+
+def assemble(instructions: list[Instruction]) -> bytes:
+    """Concatenate the encodings of a program."""
+    return b"".join(encode(instruction) for instruction in instructions)
+
+
+def disassemble(data: bytes) -> Iterator[Instruction]:
+    """Decode a program's bytes one instruction after another.
+
+    Raises
+    ------
+    FieldError
+        If the length is no multiple of 64 bytes or an instruction does not decode; the index is named.
+    """
+    if len(data) % INSTRUCTION_BYTES:
+        raise FieldError(f"{len(data)} bytes are no whole number of {INSTRUCTION_BYTES}-byte instructions")
+    for index in range(len(data) // INSTRUCTION_BYTES):
+        try:
+            yield decode(data[index * INSTRUCTION_BYTES : (index + 1) * INSTRUCTION_BYTES])
+        except FieldError as error:
+            raise FieldError(f"instruction {index}: {error}") from None

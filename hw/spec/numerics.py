@@ -1,0 +1,144 @@
+"""The integer arithmetic of the output stage: one object for hardware, ISS and tests.
+
+All rounding is to nearest, ties to even, which is also what PyTorch's ``quantize_per_tensor`` does.
+
+    t = sat24(rshift_round((acc + bias) * mult, shift))            mult, shift per output channel
+    u = t + (r - res_zp) * res_mult                                only with a residual operand r
+    q = clamp(rshift_round(u, post_shift) + out_zp, q_lo, q_hi)
+
+Without residual ``post_shift`` is 0 and this is the textbook ``clamp(rshift_round(acc*mult, shift) + zp, lo, hi)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["NUMERICS", "Numerics", "QuantRangeError", "quantize_multiplier", "rshift_round"]
+
+Int = npt.NDArray[np.int64]
+
+
+class QuantRangeError(ValueError):
+    """A real multiplier or an accumulator that the integer arithmetic cannot hold."""
+
+
+def rshift_round(value: npt.ArrayLike, shift: npt.ArrayLike) -> Int:
+    """Shift right arithmetically by `shift` >= 0 bits, rounding to nearest, ties to even (int64 in and out)."""
+    x = np.asarray(value, np.int64)
+    s = np.asarray(shift, np.int64)
+    floor = x >> s
+    below = x - (floor << s)
+    half = np.where(s > 0, np.int64(1) << np.maximum(s - 1, 0), 0)
+    up = (s > 0) & ((below > half) | ((below == half) & ((floor & 1) == 1)))
+    return floor + up
+
+
+def quantize_multiplier(real: float, *, max_shift: int = 47) -> tuple[int, int]:
+    """Return (mult, shift) with ``mult / 2**shift`` nearest to `real` and mult a 16-bit number, 0 < real < 2**16.
+
+    mult lies in [2**15, 2**16) unless `real` is so small that shift reaches `max_shift`; 0 gives (0, 0).
+
+    Raises
+    ------
+    QuantRangeError
+        If `real` is negative, not finite or 2**16 - 0.5 or more.
+    """
+    if not (math.isfinite(real) and 0 <= real < 65535.5):
+        raise QuantRangeError(f"multiplier {real} is outside 0 to 65535")
+    if real == 0:
+        return 0, 0
+    exponent = math.frexp(real)[1]
+    shift = min(max(16 - exponent, 0), max_shift)
+    mult = round(math.ldexp(real, shift))
+    if mult == 1 << 16:
+        if shift == 0:
+            raise QuantRangeError(f"multiplier {real} is outside 0 to 65535")
+        mult, shift = mult >> 1, shift - 1
+    return mult, shift
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Widths in bits of the output stage; :meth:`output` and :meth:`pool` are its golden model.
+
+    Parameters
+    ----------
+    acc_width, bias_width
+        Signed accumulator and bias.
+    mult_width, shift_width
+        Unsigned per-channel multiplier and shift; products are acc_width + mult_width bits, signed.
+    mid_width
+        Signed, saturated intermediate after the per-channel shift.
+    post_width
+        Width of the final shift's field.
+    pool_width
+        Signed accumulator of global average pooling.
+    """
+
+    acc_width: int = 32
+    bias_width: int = 32
+    mult_width: int = 16
+    shift_width: int = 6
+    mid_width: int = 24
+    post_width: int = 4
+    pool_width: int = 28
+
+    @property
+    def max_shift(self) -> int:
+        """Largest useful shift; larger ones are refused by the compiler and the hardware's result is then undefined."""
+        return self.acc_width + self.mult_width - 1
+
+    @staticmethod
+    def saturate(value: npt.ArrayLike, width: int) -> Int:
+        """Clamp to the range of a signed number of `width` bits."""
+        return np.clip(np.asarray(value, np.int64), -(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+    def check_accumulator(self, value: npt.ArrayLike) -> None:
+        """Raise :class:`QuantRangeError` if a value does not fit the accumulator (the compiler proves that none does)."""
+        array = np.asarray(value, np.int64)
+        limit = 1 << (self.acc_width - 1)
+        if array.size and (array.min() < -limit or array.max() >= limit):
+            raise QuantRangeError(f"accumulator {int(array.min())} .. {int(array.max())} exceeds {self.acc_width} bits")
+
+    def output(
+        self,
+        acc: npt.ArrayLike,
+        bias: npt.ArrayLike,
+        mult: npt.ArrayLike,
+        shift: npt.ArrayLike,
+        *,
+        out_zp: int,
+        q_lo: int,
+        q_hi: int,
+        post_shift: int = 0,
+        residual: npt.ArrayLike | None = None,
+        res_zp: int = 0,
+        res_mult: int = 0,
+    ) -> npt.NDArray[np.int8]:
+        """Return int8 outputs of int32 accumulators (any shape; bias, mult and shift broadcast against it)."""
+        total = np.asarray(acc, np.int64) + np.asarray(bias, np.int64)
+        self.check_accumulator(total)
+        mid = self.saturate(rshift_round(total * np.asarray(mult, np.int64), shift), self.mid_width)
+        if residual is not None:
+            mid = mid + (np.asarray(residual, np.int64) - res_zp) * res_mult
+        out = rshift_round(mid, post_shift) + out_zp
+        return np.clip(out, q_lo, q_hi).astype(np.int8)
+
+    def pool(self, total: npt.ArrayLike, *, bias: int, mult: int, shift: int, zp: int) -> npt.NDArray[np.int8]:
+        """Return the int8 global average of sums of int8 outputs: ``clamp(rshift_round((total+bias)*mult, shift) + zp)``."""
+        value = np.asarray(total, np.int64) + bias
+        mid = self.saturate(rshift_round(value * mult, shift), self.mid_width)
+        return np.clip(mid + zp, -128, 127).astype(np.int8)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Widths by name, for the manifest."""
+        return dict(self.__dict__)
+
+
+NUMERICS = Numerics()
+"""The arithmetic of ISA version 1."""

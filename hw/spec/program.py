@@ -1,0 +1,239 @@
+"""Programs: what the compiler writes and every backend runs.
+
+A program is a directory with two files.  ``program.bin`` is the image of DRAM region CONST: the instruction stream,
+then parameter sets and weights.  ``program.json`` names the configuration, the regions' sizes, the network's inputs
+and outputs with their quantisation, and what each instruction belongs to, and holds the image's SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.spec.config import AcceleratorConfig, ConfigError
+from hw.spec.fields import FieldError
+from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Opcode, Region, disassemble
+
+__all__ = ["PARAM_DTYPE", "Layer", "Program", "ProgramError", "TensorSpec", "write_atomic"]
+
+FORMAT = 1
+
+PARAM_DTYPE = np.dtype([("bias", "<i4"), ("mult", "<u2"), ("shift", "u1"), ("reserved", "u1")])
+"""One parameter entry as stored in memory: 8 bytes per output channel."""
+
+
+class ProgramError(ValueError):
+    """A program that is corrupt, incomplete or meant for another configuration."""
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename, so that a failure never leaves half a file."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An int8 tensor in DRAM: planar (channel, line, pixel), channel planes `plane_stride` bytes apart.
+
+    ``real = (q - zero_point) * scale``.
+    """
+
+    name: str
+    region: int
+    offset: int
+    shape: tuple[int, int, int]
+    plane_stride: int
+    scale: float
+    zero_point: int
+
+    @property
+    def end(self) -> int:
+        """First offset after the tensor."""
+        channels, height, width = self.shape
+        return self.offset + (channels - 1) * self.plane_stride + height * width
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the source network and the instructions that belong to it (indices into the stream)."""
+
+    name: str
+    kind: str
+    macs: int
+    instructions: tuple[int, ...]
+    output_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled network.
+
+    Parameters
+    ----------
+    config
+        Configuration it was compiled for.
+    image
+        Bytes of region CONST.
+    instruction_count
+        Instructions from offset 0 of `image`.
+    region_sizes
+        Bytes needed in each :class:`~hw.spec.isa.Region`, by index.
+    inputs, outputs
+        The network's tensors.
+    layers
+        Instructions grouped by layer, in order.
+    tensors
+        Every tensor that is written to DRAM, for comparisons and debugging.
+    meta
+        Free-form facts (network name, classes, preprocessing); JSON-able.
+    """
+
+    config: AcceleratorConfig
+    image: bytes
+    instruction_count: int
+    region_sizes: tuple[int, int, int, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...] = ()
+    tensors: tuple[TensorSpec, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def instructions(self) -> list[Instruction]:
+        """Decode the instruction stream; raise :class:`ProgramError` if it is damaged."""
+        try:
+            return list(disassemble(self.image[: self.instruction_count * INSTRUCTION_BYTES]))
+        except FieldError as error:
+            raise ProgramError(f"instruction stream: {error}") from None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        return sum(layer.macs for layer in self.layers)
+
+    def check(self, config: AcceleratorConfig) -> None:
+        """Refuse to run on another configuration than the one compiled for.
+
+        Raises
+        ------
+        ProgramError
+            With the fields that differ (program / accelerator).
+        """
+        if self.config.hash != config.hash:
+            raise ProgramError(
+                f"the program was compiled for configuration {self.config.hash_hex}, the accelerator is "
+                f"{config.hash_hex}; they differ in {self.config.difference(config) or 'the ISA version'} "
+                f"(program / accelerator): compile it again with --config"
+            )
+
+    def validate(self) -> None:
+        """Check the stream's frame and the sizes; raise :class:`ProgramError` if the program is damaged."""
+        stream = self.instruction_count * INSTRUCTION_BYTES
+        if self.instruction_count < 2 or stream > len(self.image):
+            raise ProgramError(f"{self.instruction_count} instructions do not fit an image of {len(self.image)} bytes")
+        if self.region_sizes[Region.CONST] < len(self.image):
+            raise ProgramError(f"region CONST of {self.region_sizes[0]} bytes is smaller than the image")
+        instructions = self.instructions()
+        head, last = instructions[0], instructions[-1]
+        if head.opcode != Opcode.HEADER or last.opcode != Opcode.HALT:
+            raise ProgramError(f"the stream runs from {head.opcode.name} to {last.opcode.name}, not HEADER to HALT")
+        if head["config_hash"] != self.config.hash or head["isa_version"] != ISA_VERSION:
+            raise ProgramError(
+                f"HEADER names configuration {head['config_hash']:016x}, ISA {head['isa_version']}; "
+                f"program.json names {self.config.hash_hex}, ISA {ISA_VERSION}"
+            )
+        for tensor in (*self.inputs, *self.outputs, *self.tensors):
+            if tensor.end > self.region_sizes[tensor.region]:
+                raise ProgramError(f"tensor {tensor.name} ends at {tensor.end}, beyond region {tensor.region}")
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``program.bin`` and ``program.json`` (the latter last; each appears whole or not at all)."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        description = {
+            "format": FORMAT,
+            "isa_version": ISA_VERSION,
+            "config_hash": self.config.hash_hex,
+            "config": self.config.to_dict(),
+            "image_sha256": hashlib.sha256(self.image).hexdigest(),
+            "image_bytes": len(self.image),
+            "instruction_count": self.instruction_count,
+            "region_sizes": list(self.region_sizes),
+            "inputs": [asdict(tensor) for tensor in self.inputs],
+            "outputs": [asdict(tensor) for tensor in self.outputs],
+            "layers": [asdict(layer) for layer in self.layers],
+            "tensors": [asdict(tensor) for tensor in self.tensors],
+            "meta": self.meta,
+        }
+        write_atomic(directory / "program.bin", self.image)
+        write_atomic(directory / "program.json", (json.dumps(description, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Program:
+        """Read a program and verify it.
+
+        Raises
+        ------
+        ProgramError
+            If a file is missing, truncated, altered, or of another format or ISA version.
+        """
+        directory = Path(directory)
+        try:
+            description = json.loads((directory / "program.json").read_text())
+            image = (directory / "program.bin").read_bytes()
+        except FileNotFoundError as error:
+            raise ProgramError(f"{error.filename}: missing; a program is a directory with both files") from None
+        except (OSError, ValueError) as error:
+            raise ProgramError(f"{directory}: program.json is unreadable ({error})") from None
+        try:
+            if description["format"] != FORMAT or description["isa_version"] != ISA_VERSION:
+                raise ProgramError(
+                    f"{directory}: format {description['format']}, ISA {description['isa_version']}; these tools "
+                    f"have format {FORMAT}, ISA {ISA_VERSION}: compile the network again"
+                )
+            if len(image) != description["image_bytes"]:
+                raise ProgramError(
+                    f"{directory}/program.bin: {len(image)} bytes, {description['image_bytes']} expected (truncated?)"
+                )
+            if hashlib.sha256(image).hexdigest() != description["image_sha256"]:
+                raise ProgramError(f"{directory}/program.bin: SHA-256 differs from program.json (corrupt or exchanged)")
+            config = AcceleratorConfig.from_dict(description["config"])
+            if config.hash_hex != description["config_hash"]:
+                raise ProgramError(f"{directory}: hash {description['config_hash']} is not that of its configuration")
+            program = cls(
+                config=config,
+                image=image,
+                instruction_count=description["instruction_count"],
+                region_sizes=tuple(description["region_sizes"]),
+                inputs=tuple(_tensor(item) for item in description["inputs"]),
+                outputs=tuple(_tensor(item) for item in description["outputs"]),
+                layers=tuple(_layer(item) for item in description["layers"]),
+                tensors=tuple(_tensor(item) for item in description["tensors"]),
+                meta=description["meta"],
+            )
+        except (KeyError, TypeError, ConfigError) as error:
+            raise ProgramError(f"{directory}/program.json: {error!r}") from None
+        program.validate()
+        return program
+
+
+def _tensor(item: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**item, "shape": tuple(item["shape"])})
+
+
+def _layer(item: dict[str, Any]) -> Layer:
+    return Layer(
+        **{**item, "instructions": tuple(item["instructions"]), "output_shape": tuple(item["output_shape"])}
+    )
