@@ -1,0 +1,119 @@
+"""What every way of running a program has in common: its result, its errors, its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.spec.csr import ERROR_HELP, ErrorCause
+from hw.spec.isa import Queue
+from hw.spec.program import Program
+
+__all__ = ["Backend", "ExecutionError", "Int8Array", "Result", "SimulationError", "TraceEvent", "UndefinedError"]
+
+Int8Array = npt.NDArray[np.int8]
+
+
+class SimulationError(RuntimeError):
+    """A run that could not be finished."""
+
+
+class ExecutionError(SimulationError):
+    """The accelerator stopped in its error state.
+
+    Parameters
+    ----------
+    cause
+        Register ERR_CAUSE.
+    pc
+        Register ERR_PC: index of the instruction that failed.
+    info
+        Register ERR_INFO: offending address or value, low 32 bits.
+    detail
+        What the backend knows beyond the registers (field, value, limit).
+    """
+
+    def __init__(self, cause: ErrorCause, pc: int, info: int = 0, detail: str = "") -> None:
+        self.cause, self.pc, self.info, self.detail = ErrorCause(cause), pc, info & 0xFFFF_FFFF, detail
+        shown = detail or f"info 0x{self.info:08x}"
+        super().__init__(f"instruction {pc}: {self.cause.name}: {ERROR_HELP[self.cause]} ({shown})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.pc, self.info, self.detail)
+
+
+class UndefinedError(SimulationError):
+    """The program relies on something that the ISA leaves undefined; the hardware would not notice.
+
+    Parameters
+    ----------
+    pc
+        Index of the instruction.
+    detail
+        The rule that is broken, with values.
+    """
+
+    def __init__(self, pc: int, detail: str) -> None:
+        self.pc, self.detail = pc, detail
+        super().__init__(f"instruction {pc}: {detail}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.pc, self.detail)
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One instruction in one queue: `start` and `done` in clock cycles since the program's start."""
+
+    queue: Queue
+    pc: int
+    start: int
+    done: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves behind.
+
+    Parameters
+    ----------
+    outputs
+        Output tensors by name, int8 (channels, height, width).
+    regions
+        The four DRAM regions after the run, by :class:`~hw.spec.isa.Region`.
+    counters
+        Performance counters by :class:`~hw.spec.csr.Counter` name; empty where there is no clock.
+    cycles
+        Clock cycles from start to done, measured; None where there is no clock.
+    trace
+        When each instruction ran; empty where there is no clock.
+    """
+
+    outputs: dict[str, Int8Array]
+    regions: list[bytes]
+    counters: dict[str, int] = field(default_factory=dict)
+    cycles: int | None = None
+    trace: list[TraceEvent] = field(default_factory=list)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Anything that runs programs."""
+
+    def run(self, program: Program, inputs: Mapping[str, Int8Array]) -> Result:
+        """Run a program once on int8 inputs (by tensor name, shape (channels, height, width)).
+
+        Raises
+        ------
+        hw.spec.program.ProgramError
+            If the program was compiled for another configuration.
+        sim.memory.InputError
+            If an input is missing, unknown, or of the wrong shape or type.
+        ExecutionError
+            If the accelerator stops with an error.
+        """
+        ...

@@ -1,0 +1,128 @@
+"""DRAM images of a program: inputs packed into regions, outputs taken out, float tensors quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.spec.isa import Region
+from hw.spec.program import Program, ProgramError, TensorSpec
+from sim.backend import Int8Array
+
+__all__ = [
+    "InputError",
+    "build_regions",
+    "dequantise",
+    "quantise_input",
+    "read_outputs",
+    "read_tensor",
+    "write_tensor",
+]
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class InputError(ValueError):
+    """An input that does not fit the program; the message names the tensor, what it is and what is expected."""
+
+
+def build_regions(program: Program, inputs: Mapping[str, npt.ArrayLike]) -> list[Bytes]:
+    """Return the four DRAM regions before a run: CONST holds the image, inputs are packed in, the rest is 0.
+
+    Parameters
+    ----------
+    program
+        The program; its ``region_sizes`` are the sizes of the arrays (a CONST smaller than the image grows to it).
+    inputs
+        int8 array of shape (channels, height, width) for every name in ``program.inputs``.
+
+    Raises
+    ------
+    InputError
+        If an input is missing, unknown, or of the wrong shape or type.
+    ProgramError
+        If an input tensor lies outside its region.
+    """
+    names = [spec.name for spec in program.inputs]
+    if missing := [name for name in names if name not in inputs]:
+        raise InputError(f"input(s) missing: {', '.join(missing)}; the program takes {_listed(program.inputs)}")
+    if unknown := [name for name in inputs if name not in names]:
+        raise InputError(f"no input named {', '.join(unknown)}; the program takes {_listed(program.inputs)}")
+    sizes = list(program.region_sizes)
+    sizes[Region.CONST] = max(sizes[Region.CONST], len(program.image))
+    regions = [np.zeros(size, np.uint8) for size in sizes]
+    regions[Region.CONST][: len(program.image)] = np.frombuffer(program.image, np.uint8)
+    for spec in program.inputs:
+        write_tensor(regions, spec, inputs[spec.name])
+    return regions
+
+
+def write_tensor(regions: Sequence[Bytes], spec: TensorSpec, value: npt.ArrayLike) -> None:
+    """Pack an int8 array of ``spec.shape`` into its region; bytes between planes keep their value.
+
+    Raises
+    ------
+    InputError
+        If shape or type differ from the specification's.
+    ProgramError
+        If the tensor lies outside its region or its planes overlap.
+    """
+    array = np.asarray(value)
+    if array.dtype != np.int8:
+        raise InputError(f"input {spec.name} has type {array.dtype}; int8 is expected (quantise_input makes it of floats)")
+    if array.shape != spec.shape:
+        raise InputError(f"input {spec.name} has shape {array.shape}; {spec.shape} (channels, height, width) is expected")
+    _planes(regions, spec)[...] = array.reshape(spec.shape[0], -1).view(np.uint8)
+
+
+def read_tensor(regions: Sequence[Bytes | bytes], spec: TensorSpec) -> Int8Array:
+    """Return a copy of a tensor as int8 (channels, height, width); raise ProgramError if it lies outside its region."""
+    return _planes(regions, spec).view(np.int8).reshape(spec.shape).copy()
+
+
+def read_outputs(program: Program, regions: Sequence[Bytes | bytes]) -> dict[str, Int8Array]:
+    """Return every output tensor of a program by name."""
+    return {spec.name: read_tensor(regions, spec) for spec in program.outputs}
+
+
+def quantise_input(spec: TensorSpec, value: npt.ArrayLike) -> Int8Array:
+    """Return real numbers as int8 in the tensor's scale: ``clip(round(x / scale) + zero_point)``, ties to even.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite.
+    """
+    real = np.asarray(value, np.float64)
+    if not np.isfinite(real).all():
+        raise InputError(f"input {spec.name} holds values that are not finite")
+    return np.clip(np.rint(real / spec.scale) + spec.zero_point, -128, 127).astype(np.int8)
+
+
+def dequantise(spec: TensorSpec, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the real numbers an int8 tensor stands for: ``(q - zero_point) * scale``."""
+    return (np.asarray(value, np.float64) - spec.zero_point) * spec.scale
+
+
+def _planes(regions: Sequence[Bytes | bytes], spec: TensorSpec) -> Bytes:
+    """Return a view (channels, height*width) of the tensor's bytes (writable if the region is an array)."""
+    region = np.frombuffer(regions[spec.region], np.uint8)
+    channels, height, width = spec.shape
+    if min(spec.shape) < 1 or spec.offset < 0 or spec.end > region.size:
+        raise ProgramError(
+            f"tensor {spec.name} of shape {spec.shape} takes bytes {spec.offset} to {spec.end} of region "
+            f"{Region(spec.region).name}, which has {region.size}"
+        )
+    if channels > 1 and spec.plane_stride < height * width:
+        raise ProgramError(
+            f"tensor {spec.name}: planes of {height * width} bytes overlap at plane_stride={spec.plane_stride}"
+        )
+    return np.lib.stride_tricks.as_strided(
+        region[spec.offset :], (channels, height * width), (spec.plane_stride, 1), writeable=region.flags.writeable
+    )
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.shape}" for spec in specs) or "none"
