@@ -30,6 +30,7 @@ __all__ = [
     "Queue",
     "Region",
     "ResidualOp",
+    "TOKEN_MAX",
     "Target",
     "assemble",
     "decode",
@@ -39,6 +40,8 @@ __all__ = [
 
 ISA_VERSION = 1
 INSTRUCTION_BYTES = 64
+TOKEN_MAX = 255
+"""Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW."""
 _BITS = INSTRUCTION_BYTES * 8
 
 
