@@ -1,0 +1,1 @@
+"""Software around the accelerator: networks, quantisation, compiler."""

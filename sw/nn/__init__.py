@@ -1,0 +1,1 @@
+"""Networks: the FuSeConv operator, conversion of depthwise networks, the digits classifier and its training."""
