@@ -1,0 +1,135 @@
+"""Post-training quantisation of a network: export, calibrate, convert, save, load."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from hw.spec.program import write_atomic
+from sw.quant.quantizer import ObserverKind, RowcastQuantizer
+
+__all__ = ["QuantisationError", "calibrate", "export_program", "load", "prepare", "quantise", "save"]
+
+Progress = Callable[[int, int | None], None]
+"""Called with batches done and, if it is known, their number."""
+
+
+class QuantisationError(ValueError):
+    """A network or calibration data that cannot be quantised, or an unreadable quantised network."""
+
+
+def prepare(model: nn.Module, example_inputs: tuple[Tensor, ...], *, observer: ObserverKind = "histogram") -> GraphModule:
+    """Export a network with a free batch size, fold batch normalisation and insert observers.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode, with floating-point weights.
+    example_inputs
+        Inputs with a batch axis first; only shapes and types matter.
+    observer
+        See :class:`~sw.quant.quantizer.RowcastQuantizer`.
+
+    Raises
+    ------
+    QuantisationError
+        If the network is in training mode or torch.export cannot take it.
+    UnsupportedOperatorError
+        If it has an operator the accelerator does not execute.
+    """
+    if model.training:
+        raise QuantisationError("the network is in training mode; call .eval() first")
+    # a size of 1 would be taken for a constant
+    batched = tuple(torch.zeros(2, *value.shape[1:], dtype=value.dtype) for value in example_inputs)
+    shapes = tuple({0: Dim.AUTO} for _ in batched)
+    try:
+        graph = torch.export.export(model, batched, dynamic_shapes=shapes).module(check_guards=False)
+    except Exception as error:  # torch.export runs the network's code and raises many types
+        raise QuantisationError(f"torch.export cannot take {type(model).__name__}: {error}") from error
+    prepared: GraphModule = prepare_pt2e(graph, RowcastQuantizer(observer))
+    return prepared
+
+
+def calibrate(prepared: GraphModule, batches: Iterable[Tensor], *, progress: Progress | None = None) -> None:
+    """Run pictures through a prepared network, whose observers note the ranges.
+
+    Parameters
+    ----------
+    prepared
+        Of :func:`prepare`.
+    batches
+        Tensors (N, C, H, W), preprocessed as for inference; N may vary.
+    progress
+        Called after each batch.
+
+    Raises
+    ------
+    QuantisationError
+        If there is no batch.
+    """
+    total = len(batches) if isinstance(batches, Sequence) else None
+    done = 0
+    with torch.no_grad():
+        for batch in batches:
+            prepared(batch)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    if not done:
+        raise QuantisationError("no calibration pictures were given; 32 or more make good ranges")
+
+
+def quantise(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    batches: Iterable[Tensor],
+    *,
+    observer: ObserverKind = "histogram",
+    progress: Progress | None = None,
+) -> GraphModule:
+    """Return a network's int8 q/dq graph (see :mod:`sw.quant`), which runs with any batch size.
+
+    Parameters and errors are those of :func:`prepare` and :func:`calibrate`.
+    """
+    prepared = prepare(model, example_inputs, observer=observer)
+    calibrate(prepared, batches, progress=progress)
+    converted: GraphModule = convert_pt2e(prepared)
+    return converted
+
+
+def export_program(graph: GraphModule, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    """Return a q/dq graph as an exported program of the fixed shapes of `example_inputs` (batch 1 for the compiler)."""
+    with torch.no_grad():
+        return torch.export.export(graph, example_inputs)
+
+
+def save(program: ExportedProgram, path: str | Path, *, meta: dict[str, str] | None = None) -> None:
+    """Write a ``.pt2`` file, whole or not at all; `meta` travels as extra files under the given names."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files=dict(meta) if meta else None)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: str | Path) -> ExportedProgram:
+    """Read a ``.pt2`` file (importing this module has registered the quantisation operators it needs).
+
+    Raises
+    ------
+    QuantisationError
+        If the file is missing or is no exported program.
+    """
+    if not Path(path).is_file():
+        raise QuantisationError(f"{path}: no such file; write one with sw.quant.save")
+    extra: dict[str, Any] = {}
+    try:
+        return torch.export.load(str(path), extra_files=extra)
+    except Exception as error:  # zip, pickle and schema errors of many types
+        raise QuantisationError(f"{path}: not a readable .pt2 of torch.export ({error})") from error

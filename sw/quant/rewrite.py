@@ -1,0 +1,66 @@
+"""Rewrites of an exported graph that make more of it quantisable; none changes what the graph computes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+__all__ = ["hoist_activations", "remove_dropout", "remove_whole_slices"]
+
+aten = torch.ops.aten
+_DROPOUT = (aten.dropout.default, aten.feature_dropout.default)
+_END = 2**63 - 1  # "to the end" in an exported slice
+
+
+def remove_dropout(model: GraphModule) -> None:
+    """Remove dropout exported in evaluation mode, where it is the identity."""
+    for node in list(model.graph.nodes):
+        if node.op == "call_function" and node.target in _DROPOUT and not node.args[2]:
+            node.replace_all_uses_with(node.args[0])
+            model.graph.erase_node(node)
+    model.recompile()
+
+
+def remove_whole_slices(model: GraphModule) -> None:
+    """Remove slices that take everything, such as the batch axis's in ``x[:, :8]``."""
+    for node in list(model.graph.nodes):
+        if node.op == "call_function" and node.target is aten.slice.Tensor:
+            start, end, step = (*node.args[2:], *(None, None, 1)[len(node.args) - 2 :])
+            if start in (None, 0) and end in (None, _END) and step == 1:
+                node.replace_all_uses_with(node.args[0])
+                model.graph.erase_node(node)
+    model.recompile()
+
+
+def hoist_activations(
+    model: GraphModule, clamps: Collection[Any], concats: Collection[Any], producers: Collection[Any]
+) -> None:
+    """Move an elementwise clamp from behind a concatenation to each of its inputs.
+
+    Done where the concatenation has no other user and each input is a producer used once, so that each clamp then
+    fuses with its producer: convolutions, concatenation, ReLU6 becomes two convolutions with ReLU6 and a
+    concatenation.
+    """
+    graph = model.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target not in clamps:
+            continue
+        concat = node.args[0]
+        if concat.op != "call_function" or concat.target not in concats or len(concat.users) != 1:
+            continue
+        inputs: list[Node] = list(concat.args[0])
+        if any(source.target not in producers or len(source.users) != 1 for source in inputs):
+            continue
+        clamped = []
+        for source in inputs:
+            with graph.inserting_after(source):
+                clamp = graph.call_function(node.target, (source, *node.args[1:]), dict(node.kwargs))
+            clamp.meta = {**node.meta, "val": source.meta.get("val")}
+            clamped.append(clamp)
+        concat.update_arg(0, clamped)
+        node.replace_all_uses_with(concat)
+        graph.erase_node(node)
+    model.recompile()
