@@ -1,0 +1,188 @@
+"""The systolic array: skewed edges, rows, drain chain and deskew."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
+from amaranth.lib.data import View
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.layouts import pixels
+from hw.pe import mac_latency
+from hw.row import Row, sums
+from hw.shared import shared
+from hw.spec.config import AcceleratorConfig
+
+__all__ = ["Array"]
+
+
+def delay(m: Module, value: Signal, cycles: int, name: str) -> Signal:
+    """Return `value` delayed by `cycles` registers (reset to 0)."""
+    for stage in range(cycles):
+        later = Signal(value.shape(), name=f"{name}_{stage}")
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
+class Array(Component):
+    """`rows` x `cols` PEs, GEMM and (optionally) ST-OS mode; timing as in ``array_timing`` of the architecture.
+
+    Every cycle takes one step.  All inputs of a step are given in the same cycle, T below; the array skews what
+    needs skewing.  A step without work is all zeros (``w`` = 0).  The mode may change only while nothing is in
+    flight, and in GEMM mode so may `tile_rows`.
+
+    GEMM: ``w[i]`` times ``a[halo + j]`` is accumulated in PE (i, j); ``last`` marks a tile's last step.  Tiles may
+    follow each other when the last steps are at least `tile_rows` cycles apart.
+
+    ST-OS: ``v_en`` shifts line ``a`` into the top row; ``capture`` (a cycle after the last shift at the earliest) copies
+    the lines into the windows; each following cycle multiplies window and tap ``w[i]`` and moves the window one
+    place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` cycles apart.
+
+    Results appear on ``out``, one row of a tile a cycle, row tile_rows-1 first, with ``out_valid``:
+
+    * GEMM: the first one ``LATENCY_GEMM`` cycles after ``last``,
+    * ST-OS: the last one (row 0) ``LATENCY_STOS`` cycles after ``last``.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Attributes
+    ----------
+    w : pixels(rows), in
+    a : pixels(read_lanes), in
+    last : in
+    tile_rows : range(rows + 1), in
+        Rows of the tile that count, from the top; sampled with ``last``.
+    stos, v_en, capture : in
+        ST-OS only.
+    flush : in
+        Clear the PEs, which have no reset: hold for rows + cols + 8 cycles with ``w`` = 0.
+    out : sums(cols), out
+    out_valid : out
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        rows, cols = config.rows, config.cols
+        mac = mac_latency(config.pipeline_mac)
+        self.LATENCY_GEMM = 1 + mac + rows + cols - 1
+        self.LATENCY_STOS = mac + rows
+        ports = {
+            "w": In(pixels(rows)),
+            "a": In(pixels(config.read_lanes)),
+            "last": In(1),
+            "tile_rows": In(range(rows + 1)),
+            "flush": In(1),
+            "out": Out(sums(cols)),
+            "out_valid": Out(1),
+        }
+        if config.stos:
+            ports |= {"stos": In(1), "v_en": In(1), "capture": In(1)}
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        """Build edges, rows, the valid chain that mirrors column 0's drain, and the deskew."""
+        m = Module()
+        config = self.config
+        rows, cols, halo = config.rows, config.cols, config.halo
+        mac = mac_latency(config.pipeline_mac)
+        stos: ValueLike = self.stos if config.stos else 0
+
+        # --- tile boundaries: `clear` reaches PE (i, j) i + j cycles after PE (0, 0) in GEMM, all at once in ST-OS
+        finish = Signal()  # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS)
+        m.d.comb += finish.eq(delay(m, self.last, mac, "finish"))
+        tile_rows = delay(m, self.tile_rows, mac, "tile_rows")
+        diagonal = [Signal(name=f"clear_d{index}") for index in range(rows + cols - 1)]
+        m.d.sync += [diagonal[0].eq(finish & ~stos)]
+        m.d.sync += [after.eq(before) for before, after in zip(diagonal, diagonal[1:], strict=False)]
+        together = Signal()
+        m.d.comb += together.eq(finish & stos)
+
+        gemm_rows = Signal(range(rows + 1))  # held: GEMM rows use it up to rows + cols cycles later
+        with m.If(finish):
+            m.d.sync += gemm_rows.eq(tile_rows)
+        active_rows = Signal(range(rows + 1))
+        m.d.comb += active_rows.eq(Mux(stos, tile_rows, gemm_rows))
+        used = Signal(rows)
+        m.d.comb += used.eq(Cat((index < active_rows) & ~self.flush for index in range(rows)))
+
+        # --- release of held results: when the last used row of a column has its own
+        countdown = Signal(range(rows + 1))
+        with m.If(diagonal[0]):
+            m.d.sync += countdown.eq(gemm_rows)
+        with m.Elif(countdown != 0):
+            m.d.sync += countdown.eq(countdown - 1)
+        go_first = Signal()
+        m.d.comb += go_first.eq(countdown == 1)
+        go_gemm = [go_first]
+        for column in range(1, cols):
+            go_gemm.append(delay(m, go_gemm[-1], 1, f"go{column}"))
+        go_stos = Signal()
+        m.d.sync += go_stos.eq(together)
+        go = Signal(cols)
+        m.d.comb += go.eq(Cat(bit | go_stos | self.flush for bit in go_gemm))
+
+        # --- rows
+        top = Signal(pixels(config.read_lanes))
+        for lane in range(config.read_lanes):
+            skewed: ValueLike = 0  # halo lanes carry nothing in GEMM mode
+            if lane >= halo:
+                skewed = delay(m, self.a[lane], lane - halo, f"skew_a{lane - halo}")
+            m.d.comb += top[lane].eq(Mux(stos, self.a[lane], skewed))
+        above: View | Signal = top
+        results: View | None = None
+        for index in range(rows):
+            row = shared(platform, Row, cols, halo, stos=config.stos, pipeline_mac=config.pipeline_mac)
+            m.submodules[f"row{index}"] = row
+            clear = Cat(diagonal[index + column] | together | self.flush for column in range(cols))
+            m.d.comb += [
+                row.h_in.eq(delay(m, self.w[index], index, f"skew_w{index}")),
+                row.v_in.eq(above),
+                row.clear.eq(clear),
+                row.used.eq(used[index]),
+                row.go.eq(go),
+            ]
+            if results is not None:
+                m.d.comb += row.d_in.eq(results)
+            if config.stos:
+                m.d.comb += [
+                    row.stos.eq(self.stos),
+                    row.w_row.eq(self.w[index]),
+                    row.capture.eq(self.capture),
+                    row.v_en.eq(self.v_en | ~self.stos),
+                ]
+            above, results = row.v, row.d
+        assert results is not None
+
+        # --- valid: one bit per row that moves exactly as column 0's results do
+        moving: ValueLike = 0
+        for index in range(rows):
+            valid, held = Signal(name=f"valid{index}"), Signal(name=f"held{index}")
+            take, keep = Signal(name=f"take{index}"), Signal(name=f"keep{index}")
+            m.d.comb += [
+                take.eq((diagonal[index] | together) & used[index]),
+                keep.eq(held & ~go[0]),
+            ]
+            m.d.sync += held.eq(take | keep)
+            with m.If(take):
+                m.d.sync += valid.eq(1)
+            with m.Elif(~keep):
+                m.d.sync += valid.eq(moving)
+            moving = valid
+        bottom_valid = Signal()
+        m.d.comb += bottom_valid.eq(moving)
+
+        # --- deskew: column j of a GEMM row arrives j cycles after column 0
+        m.d.comb += self.out_valid.eq(Mux(stos, bottom_valid, delay(m, bottom_valid, cols - 1, "valid_deskew")))
+        for column in range(cols):
+            straight = Signal(signed(32), name=f"bottom{column}")
+            m.d.comb += straight.eq(results[column])
+            aligned = straight
+            for stage in range(cols - 1 - column):
+                later = Signal(signed(32), name=f"deskew{column}_{stage}", reset_less=True)
+                m.d.sync += later.eq(aligned)
+                aligned = later
+            m.d.comb += self.out[column].eq(Mux(stos, straight, aligned))
+        return m
+

@@ -1,0 +1,105 @@
+"""One row of the array: its PEs, and left of them the halo registers of the ST-OS window."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.layouts import pixels
+from hw.pe import PE
+from hw.shared import shared
+from hw.spec.numerics import NUMERICS
+
+__all__ = ["Row", "sums"]
+
+
+def sums(lanes: int) -> data.ArrayLayout:
+    """Return an array of `lanes` accumulator values."""
+    return data.ArrayLayout(signed(NUMERICS.acc_width), lanes)
+
+
+class Row(Component):
+    """A row of `cols` PEs with `halo` window registers (no multiplier) on its left.
+
+    Parameters
+    ----------
+    cols, halo : int
+        PEs, and halo registers (0 without ST-OS).
+    stos, pipeline_mac : bool
+        As for :class:`~hw.pe.PE`.
+
+    Attributes
+    ----------
+    h_in : signed(8), in
+        GEMM: this row's weight, already skewed.
+    v_in, v : pixels(halo + cols), in/out
+        Vertical chain, lane 0 the leftmost halo register.
+    clear : cols bits, in
+        Per PE.
+    used, stos, w_row, capture, v_en
+        For all PEs of the row, see :class:`~hw.pe.PE`.
+    go : cols bits, in
+        Per column.
+    d_in, d : sums(cols), in/out
+        Result chain.
+    """
+
+    def __init__(self, cols: int, halo: int, *, stos: bool, pipeline_mac: bool) -> None:
+        if halo and not stos:
+            raise ValueError(f"halo={halo} needs stos=True")
+        self.cols, self.halo, self.with_stos, self.pipeline_mac = cols, halo, stos, pipeline_mac
+        self.module_name = "rowcast_row"
+        ports = {
+            "h_in": In(signed(8)),
+            "v_in": In(pixels(halo + cols)),
+            "v": Out(pixels(halo + cols)),
+            "clear": In(cols),
+            "used": In(1),
+            "go": In(cols),
+            "d_in": In(sums(cols)),
+            "d": Out(sums(cols)),
+        }
+        if stos:
+            ports |= {"stos": In(1), "w_row": In(signed(8)), "capture": In(1), "v_en": In(1)}
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        """Chain the halo and the PEs."""
+        m = Module()
+        left = self.h_in
+        if self.with_stos:
+            window = Signal(signed(8), name="window")  # what enters column 0 from the halo
+            for index in range(self.halo):
+                halo_h = Signal(signed(8), name=f"halo_h{index}", reset_less=True)
+                halo_v = Signal(signed(8), name=f"halo_v{index}", reset_less=True)
+                # The leftmost register refills with itself: that value is never multiplied.
+                m.d.sync += halo_h.eq(Mux(self.capture, halo_v, window if index else halo_h))
+                with m.If(self.v_en):
+                    m.d.sync += halo_v.eq(self.v_in[index])
+                m.d.comb += self.v[index].eq(halo_v)
+                window = halo_h
+            left = Signal(signed(8), name="left")
+            m.d.comb += left.eq(Mux(self.stos, window, self.h_in))
+        for column in range(self.cols):
+            pe = shared(platform, PE, stos=self.with_stos, pipeline_mac=self.pipeline_mac)
+            m.submodules[f"pe{column}"] = pe
+            m.d.comb += [
+                pe.h_in.eq(left),
+                pe.v_in.eq(self.v_in[self.halo + column]),
+                self.v[self.halo + column].eq(pe.v),
+                pe.clear.eq(self.clear[column]),
+                pe.used.eq(self.used),
+                pe.go.eq(self.go[column]),
+                pe.d_in.eq(self.d_in[column]),
+                self.d[column].eq(pe.d),
+            ]
+            if self.with_stos:
+                m.d.comb += [
+                    pe.stos.eq(self.stos),
+                    pe.w_row.eq(self.w_row),
+                    pe.capture.eq(self.capture),
+                    pe.v_en.eq(self.v_en),
+                ]
+            left = pe.h
+        return m
