@@ -37,7 +37,9 @@ from typing import Any, TypeVar, cast
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Fragment, Instance, ResetSignal, Value, ValueCastable
-from amaranth.lib import wiring
+from amaranth.lib import memory, wiring
+
+from hw.ram import Ram
 
 __all__ = ["Emitter", "ShareError", "shared"]
 
@@ -101,12 +103,23 @@ class Emitter:
     ----------
     modules : dict
         (class, arguments) to :class:`SharedModule`, in order of completion: a module stands after those it uses.
+    rams : dict
+        Names and geometries of the memories that became :class:`hw.ram.Ram` modules.
     """
 
     def __init__(self, *, share: bool = True) -> None:
         self.share = share
         self.modules: dict[tuple[Any, ...], SharedModule] = {}
+        self.rams: dict[str, Ram] = {}
         self._names: set[str] = set()
+
+    def get_memory(self, mem: memory.Memory) -> Fragment:
+        """Return what stands for a memory (called by ``Memory.elaborate``)."""
+        ram = Ram.of(mem)
+        if ram is None:
+            return memory.Memory.elaborate(mem, None)
+        self.rams[ram.name] = ram
+        return ram.instance(mem)
 
     def module(self, factory: Callable[..., wiring.Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -> SharedModule:
         """Return the module of ``factory(*args, **kwargs)``, converting it at the first call.
@@ -124,13 +137,13 @@ class Emitter:
             raise ShareError(f"{factory.__name__}: constructor arguments must be hashable ({error})") from None
         component = factory(*args, **kwargs)
         name = getattr(component, "module_name", None) or _default_name(type(component))
+        text = convert(component, name, self)
         if name in self._names:
             raise ShareError(
                 f"{factory.__name__}: another configuration is already module {name}; "
                 f"give the class a module_name that tells them apart"
             )
         self._names.add(name)
-        text = convert(component, name, self)
         ports = module_ports(text, name)
         own = {
             "__".join(map(str, path)): len(Value.cast(value))
@@ -149,7 +162,7 @@ class SharedInstance(wiring.PureInterface, Elaboratable):
     """Stands for a shared component under an :class:`Emitter`: its ports, and an ``Instance`` when elaborated."""
 
     def __init__(self, module: SharedModule) -> None:
-        super().__init__(module.component.signature)
+        super().__init__(module.component.signature, path=(module.name.removeprefix("rowcast_"),))
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:

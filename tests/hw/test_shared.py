@@ -137,7 +137,6 @@ def test_attributes_pass_but_inner_signals_do_not() -> None:
     Fragment.get(cell, platform)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_name_clash_is_refused() -> None:
     class Clash(Inverter):
         module_name = "same"
