@@ -71,9 +71,13 @@ def write_tensor(regions: Sequence[Bytes], spec: TensorSpec, value: npt.ArrayLik
     """
     array = np.asarray(value)
     if array.dtype != np.int8:
-        raise InputError(f"input {spec.name} has type {array.dtype}; int8 is expected (quantise_input makes it of floats)")
+        raise InputError(
+            f"input {spec.name} has type {array.dtype}; int8 is expected (quantise_input makes it of floats)"
+        )
     if array.shape != spec.shape:
-        raise InputError(f"input {spec.name} has shape {array.shape}; {spec.shape} (channels, height, width) is expected")
+        raise InputError(
+            f"input {spec.name} has shape {array.shape}; {spec.shape} (channels, height, width) is expected"
+        )
     _planes(regions, spec)[...] = array.reshape(spec.shape[0], -1).view(np.uint8)
 
 

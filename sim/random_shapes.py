@@ -1,0 +1,156 @@
+"""Random EXEC geometries within a cost limit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Mode
+
+__all__ = ["Shape", "random_shape"]
+
+_KERNELS = (1, 1, 3, 3, 5, 2, 4, 6, 7, 9, 11, 13, 15)
+_ATTEMPTS = 10_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Fields of an EXEC that give its geometry, places aside (``depthwise`` and ``cin`` as in the instruction)."""
+
+    mode: Mode
+    depthwise: int
+    kh: int
+    kw: int
+    sy: int
+    sx: int
+    pad_y: int
+    pad_x: int
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    cin: int
+    cout: int
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Field names and values."""
+        return asdict(self)
+
+    @property
+    def single(self) -> bool:
+        """Whether every output channel has one input channel."""
+        return self.mode != Mode.GEMM or bool(self.depthwise)
+
+    @property
+    def channels(self) -> int:
+        """Input channels."""
+        return self.cout if self.single else self.cin
+
+    @property
+    def taps(self) -> int:
+        """Products per output."""
+        return self.kh * self.kw * (1 if self.single else self.cin)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return 0 if self.mode == Mode.VEC else self.taps * self.cout * self.out_h * self.out_w
+
+    def words(self, config: AcceleratorConfig) -> int:
+        """Weight words."""
+        return 0 if self.mode == Mode.VEC else -(-self.cout // config.rows) * self.taps
+
+    def cycles(self, config: AcceleratorConfig) -> int:
+        """Rough cost in clock cycles, to keep programs short: tiles times steps, no tile cheaper than its drain."""
+        rows, steps = config.rows, self.taps
+        strips = -(-self.out_w * self.sx // config.cols)
+        blocks = -(-self.cout // rows)
+        match self.mode:
+            case Mode.VEC:
+                return self.cout * self.out_h * strips
+            case Mode.STOS_CH:
+                return blocks * self.out_h * strips * self.kh * max(rows, self.kw + 1)
+            case Mode.STOS_LN:
+                return self.cout * -(-self.out_h // rows) * strips * ((self.kh + self.sy) * rows + steps)
+            case _ if self.depthwise:
+                return self.cout * self.out_h * strips * max(steps, rows)
+            case _:
+                return blocks * self.out_h * strips * max(steps, rows)
+
+
+def random_shape(
+    config: AcceleratorConfig,
+    rng: np.random.Generator,
+    modes: tuple[Mode, ...],
+    *,
+    cycles: int,
+    tensor_bytes: int,
+    source: tuple[int, int, int] | None = None,
+) -> Shape:
+    """Draw geometries until one fits.
+
+    Parameters
+    ----------
+    config, rng, modes
+        What to draw for, from, and among.
+    cycles
+        Limit of :meth:`Shape.cycles`.
+    tensor_bytes
+        Limit of input and output bytes.
+    source
+        Shape (channels, lines, pixels) of the input if it is given.
+
+    Raises
+    ------
+    ValueError
+        If nothing fits.
+    """
+    for attempt in range(_ATTEMPTS):
+        # Shrink when the budget is tight.
+        shape = _draw(config, rng, modes, min(1.0, 40 / (attempt + 1)), source)
+        if (
+            shape.cycles(config) <= cycles
+            and shape.words(config) <= config.weight_words
+            and shape.cout <= config.param_entries
+            and shape.channels * shape.in_h * shape.in_w <= tensor_bytes
+            and shape.cout * shape.out_h * shape.out_w <= tensor_bytes
+        ):
+            return shape
+    raise ValueError(f"no geometry for input {source} within {cycles} cycles and {tensor_bytes} bytes")
+
+
+def _draw(
+    config: AcceleratorConfig,
+    rng: np.random.Generator,
+    modes: tuple[Mode, ...],
+    scale: float,
+    source: tuple[int, int, int] | None,
+) -> Shape:
+    def upto(high: float) -> int:
+        return int(rng.integers(1, 2 + int(high * scale)))
+
+    def pick(values: tuple[int, ...]) -> int:
+        return int(rng.choice(values))
+
+    def output(extent: int, kernel: int, stride: int, pad: int) -> int:
+        natural = (extent + 2 * pad - kernel) // stride + 1
+        return max(1, natural) if rng.random() < 0.8 else int(rng.integers(1, extent + 4))
+
+    mode = Mode(pick(tuple(int(m) for m in modes)))
+    depthwise = int(mode == Mode.GEMM and rng.random() < 0.25)
+    kernels = tuple(k for k in _KERNELS if k <= config.max_kernel)
+    kh, kw = (1, 1) if mode == Mode.VEC else (pick(kernels), pick(kernels))
+    sy, sx = pick((1, 1, 1, 2, 2, 3, 4)), pick((1, 1, 2))
+    usual = rng.random() < 0.7
+    pad_y = kh // 2 if usual else int(rng.integers(-2, kh + 2))
+    pad_x = kw // 2 if usual else int(rng.integers(-2, kw + 2))
+    cin, in_h, in_w = source or (upto(2.5 * config.rows), upto(9), upto(2.6 * config.cols))
+    cout = upto(2.5 * config.rows)
+    if source and (mode != Mode.GEMM or depthwise):
+        cout = cin
+    out_h, out_w = output(in_h, kh, sy, pad_y), output(in_w, kw, sx, pad_x)
+    return Shape(mode, depthwise, kh, kw, sy, sx, pad_y, pad_x, in_h, in_w, out_h, out_w, cin, cout)
