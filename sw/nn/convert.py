@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from sw.nn.fuse import FuSeConv2d, Init, Variant
@@ -17,6 +18,8 @@ __all__ = ["ConvertError", "DepthwiseBlock", "convert", "depthwise_blocks"]
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh,
                 nn.LeakyReLU, nn.ELU)
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, *_ELEMENTWISE)
+_TRANSPARENT_FUNCTIONS = (torch.relu, torch.sigmoid, torch.tanh, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid,
+                          F.silu, F.gelu, F.leaky_relu, F.elu, F.dropout)
 
 
 class ConvertError(ValueError):
@@ -87,15 +90,14 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _pointwise(node: fx.Node, modules: dict[str, nn.Module], calls: dict[str, int], channels: int) -> str | None:
-    """Return the 1x1 convolution reached from `node` through elementwise modules only."""
+    """Return the 1x1 convolution reached from `node` through elementwise operations only."""
     user = _only_user(node)
-    while user is not None and user.op == "call_module":
-        name = str(user.target)
-        module = modules[name]
+    while user is not None and (user.op == "call_module" or user.target in _TRANSPARENT_FUNCTIONS):
+        module = modules[str(user.target)] if user.op == "call_module" else None
         if isinstance(module, nn.Conv2d):
             plain = module.kernel_size == (1, 1) and module.groups == 1 and module.in_channels == channels
-            return name if plain and calls[name] == 1 else None
-        if not isinstance(module, _TRANSPARENT):
+            return str(user.target) if plain and calls[str(user.target)] == 1 else None
+        if module is not None and not isinstance(module, _TRANSPARENT):
             return None
         user = _only_user(user)
     return None
@@ -182,7 +184,7 @@ def _fill(model: nn.Module, block: DepthwiseBlock, fuse: FuSeConv2d) -> None:
     parents = {name.rpartition(".")[0] for name in names}
     parent = model.get_submodule(parents.pop()) if len(parents) == 1 else None
     path = block.name.rpartition(".")[0]
-    whole = type(parent) is not None and isinstance(parent, nn.Sequential) and len(parent) == len(names)
+    whole = isinstance(parent, nn.Sequential) and len(parent) == len(names)
     if whole and path:
         owner, leaf = _parent(model, path)
         setattr(owner, leaf, fuse)

@@ -31,6 +31,7 @@ and one ``dq`` per user.  Operations that only move bytes (slice, cat, flatten) 
 
 from __future__ import annotations
 
+from sw.quant import _quiet as _quiet  # before anything else imports torchao
 from sw.quant.pt2e import QuantisationError, calibrate, export_program, load, prepare, quantise, save
 from sw.quant.quantizer import ObserverKind, RowcastQuantizer, UnsupportedOperatorError
 

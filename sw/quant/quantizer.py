@@ -37,7 +37,6 @@ MATMUL = {aten.conv2d.default, aten.convolution.default, aten.linear.default}
 CLAMP = {aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default,
          aten.relu6.default, aten.relu6_.default}
 ADD = {aten.add.Tensor, aten.add_.Tensor}
-POOL = {aten.adaptive_avg_pool2d.default, aten.mean.dim}
 CONCAT = {aten.cat.default}
 LISTS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 VIEWS = {aten.slice.Tensor, aten.narrow.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
@@ -99,6 +98,13 @@ def _is_tensor_add(node: Node) -> bool:
     return isinstance(left, Node) and isinstance(right, Node) and _shape(left) == _shape(right)
 
 
+def _is_global_pool(node: Node) -> bool:
+    """Whether a node averages over all pixels (axes 2 and 3), keeping them as size 1 or not."""
+    if node.target is aten.mean.dim:
+        return node.args[1] is not None and {int(axis) % len(_shape(node.args[0])) for axis in node.args[1]} == {2, 3}
+    return node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]
+
+
 class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates what the accelerator's output stage writes as int8, and nothing in between.
 
@@ -151,7 +157,7 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         for node in nodes:
             if _annotated(node):
                 continue
-            if _is_tensor_add(node) or node.target in CLAMP or node.target in POOL:
+            if _is_tensor_add(node) or node.target in CLAMP or _is_global_pool(node):
                 _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), self.activation)
             elif node.target in CONCAT:
                 self._concat(node)

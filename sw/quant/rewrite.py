@@ -28,7 +28,8 @@ def remove_whole_slices(model: GraphModule) -> None:
     """Remove slices that take everything, such as the batch axis's in ``x[:, :8]``."""
     for node in list(model.graph.nodes):
         if node.op == "call_function" and node.target is aten.slice.Tensor:
-            start, end, step = (*node.args[2:], *(None, None, 1)[len(node.args) - 2 :])
+            given = node.args[2:]
+            start, end, step = (*given, *(None, None, 1)[len(given) :])
             if start in (None, 0) and end in (None, _END) and step == 1:
                 node.replace_all_uses_with(node.args[0])
                 model.graph.erase_node(node)

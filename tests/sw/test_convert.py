@@ -1,0 +1,182 @@
+"""Conversion of depthwise networks to FuSeConv."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sw.nn.convert import ConvertError, convert, depthwise_blocks
+from sw.nn.count import count, parameters
+from sw.nn.digits import INPUT_SHAPE, DigitsNet
+from sw.nn.fuse import FuSeConv2d
+
+torch.set_num_threads(1)
+
+
+class Flat(nn.Module):
+    """Layers side by side, functional activation, odd channel count; options make it unsuitable."""
+
+    def __init__(self, *, depthwise: nn.Conv2d | None = None, twice: bool = False, pointwise: bool = True) -> None:
+        super().__init__()
+        self.dw = depthwise or nn.Conv2d(7, 7, 3, padding=1, groups=7, bias=True)
+        self.bn = nn.BatchNorm2d(self.dw.out_channels)
+        self.pw = nn.Conv2d(self.dw.out_channels, 4, 1 if pointwise else 3, padding=0 if pointwise else 1)
+        self.twice = twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.dw(x))
+        if self.twice:
+            x = self.bn(self.dw(x))
+        return self.pw(F.relu(x))
+
+
+class Direct(nn.Module):
+    """A chain whose activation module directly follows, and serves both blocks if `shared`."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.dw1, self.bn1 = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.BatchNorm2d(6)
+        self.pw1 = nn.Conv2d(6, 6, 1)
+        self.dw2, self.bn2 = nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False), nn.BatchNorm2d(6)
+        self.pw2 = nn.Conv2d(6, 3, 1)
+        self.act1 = nn.ReLU()
+        self.act2 = self.act1 if shared else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pw1(self.act1(self.bn1(self.dw1(x))))
+        return self.pw2(self.act2(self.bn2(self.dw2(x))))
+
+
+def centre_only(model: nn.Module) -> nn.Module:
+    """Leave only the centre tap of depthwise kernels, so that rows, columns and kernels are the same function."""
+    for block in depthwise_blocks(model):
+        conv = model.get_submodule(block.name)
+        k = conv.kernel_size[0] // 2
+        with torch.no_grad():
+            centre = conv.weight[:, :, k, k].clone()
+            conv.weight.zero_()
+            conv.weight[:, :, k, k] = centre
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model.eval()
+
+
+def test_finds_the_blocks_of_the_digits_network() -> None:
+    blocks = depthwise_blocks(DigitsNet())
+    assert [block.name for block in blocks] == [f"blocks.{i}.spatial.0" for i in range(4)]
+    assert [block.index for block in blocks] == [0, 1, 2, 3]
+    assert all(block.problem is None for block in blocks)
+    assert blocks[2].bn == "blocks.2.spatial.1" and blocks[2].act == "blocks.2.spatial.2"
+    assert blocks[2].pointwise == "blocks.2.project.0"
+
+
+@pytest.mark.parametrize("variant", ["half", "full"])
+@pytest.mark.parametrize("build", [DigitsNet, Flat, lambda: Direct(False), lambda: Direct(True)])
+def test_middle_initialisation_keeps_centre_tap_networks(variant, build) -> None:
+    torch.manual_seed(0)
+    model = centre_only(build())
+    channels = next(m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
+    x = torch.randn(2, channels, 32, 32)
+    converted = convert(model, variant, init="middle")
+    assert not depthwise_blocks(converted)
+    torch.testing.assert_close(converted(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_original_is_unchanged() -> None:
+    model = DigitsNet()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    convert(model, "full", init="middle")
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_macs_and_parameters() -> None:
+    base, half, full = (
+        {layer.name: layer for layer in count(model, INPUT_SHAPE)}
+        for model in (DigitsNet(), convert(DigitsNet(), "half"), convert(DigitsNet(), "full"))
+    )
+    # block 2: 72 hidden channels, K = 5, stride 2 from 16x16 to 8x8, 32 outputs
+    assert base["blocks.2.spatial.0"].macs == 72 * 25 * 64
+    assert half["blocks.2.spatial.row.conv"].macs == half["blocks.2.spatial.column.conv"].macs == 36 * 5 * 64
+    assert full["blocks.2.spatial.row.conv"].macs == 72 * 5 * 64
+    assert full["blocks.2.project.0"].macs == 2 * base["blocks.2.project.0"].macs == 2 * 72 * 32 * 64
+    assert base["classifier"].macs == 960 and base["classifier"].parameters == 970
+    kernels = sum(hidden * k * (k - 1) for hidden, k in ((32, 3), (72, 3), (72, 5), (96, 5)))
+    assert parameters(DigitsNet()) - parameters(convert(DigitsNet(), "half")) == kernels
+
+
+def test_layers_by_index_name_and_enclosing_name() -> None:
+    model = DigitsNet()
+    for layers in ([1, 3], ["blocks.3", "blocks.1.spatial.0"], (i for i in (3, 1))):
+        hybrid = convert(model, "half", layers=layers)
+        fused = [i for i in range(4) if isinstance(hybrid.blocks[i].spatial, FuSeConv2d)]
+        assert fused == [1, 3]
+        assert [block.name for block in depthwise_blocks(hybrid)] == ["blocks.0.spatial.0", "blocks.2.spatial.0"]
+    assert hybrid(torch.zeros(2, *INPUT_SHAPE)).shape == (2, 10)
+
+
+def test_convolution_outside_a_sequential_leaves_identities() -> None:
+    model = convert(Flat(), "half")
+    assert isinstance(model.dw, FuSeConv2d) and isinstance(model.bn, nn.Identity)
+    assert (model.dw.row_channels, model.dw.column_channels) == (3, 4)
+
+
+def test_a_shared_activation_stays_where_it_is() -> None:
+    shared, own = convert(Direct(True), "half"), convert(Direct(False), "half")
+    assert isinstance(shared.act1, nn.ReLU) and not hasattr(shared.dw1.row, "act")
+    assert isinstance(own.act1, nn.Identity) and isinstance(own.dw1.row.act, nn.ReLU)
+
+
+def test_half_needs_no_pointwise_but_full_does() -> None:
+    model = Flat(pointwise=False)
+    assert convert(model, "half")(torch.zeros(1, 7, 8, 8)).shape == (1, 4, 8, 8)
+    with pytest.raises(ConvertError, match="'dw'.*no single 1x1 convolution follows it"):
+        convert(model, "full", layers=["dw"])
+
+
+@pytest.mark.parametrize(("layers", "message"), [
+    ([4], r"layer 4 names no depthwise convolution; the network has 0 'blocks.0.spatial.0'"),
+    (["head"], "layer 'head' names no depthwise convolution"),
+    (["blocks"], "layer 'blocks' names 4 depthwise convolutions"),
+    ([0, "blocks.0"], r"layer 'blocks.0' \('blocks.0.spatial.0'\) is selected twice"),
+])
+def test_refuses_a_wrong_selection(layers, message) -> None:
+    with pytest.raises(ConvertError, match=message):
+        convert(DigitsNet(), "half", layers=layers)
+
+
+@pytest.mark.parametrize(("model", "message"), [
+    (Flat(depthwise=nn.Conv2d(7, 7, 4, padding=2, groups=7)), "'dw': kernel 4x4; it must be square and odd"),
+    (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=0, groups=7)), r"'dw': padding \(0, 0\) \(zeros\); 1 zeros"),
+    (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=2, dilation=2, groups=7)), "'dw': dilation"),
+    (Flat(depthwise=nn.Conv2d(7, 14, 3, padding=1, groups=7)), "'dw': channel multiplier 2"),
+    (Flat(twice=True), "'dw': the module is called more than once"),
+    (nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU()), "'0': no BatchNorm2d alone follows it"),
+    (nn.Sequential(nn.Conv2d(4, 8, 1)), "no depthwise convolution can be converted to half: there is none"),
+])
+def test_refuses_unsuitable_layers(model, message) -> None:
+    with pytest.raises(ConvertError, match=message):
+        convert(model, "half")
+
+
+def test_refuses_what_torch_fx_cannot_trace() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ConvertError, match="Branching cannot be traced by torch.fx"):
+        convert(Branching(), "half")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"variant": "quarter"}, "variant 'quarter' is unknown; use one of half, full"),
+    ({"variant": "half", "init": "zero"}, "init 'zero' is unknown; use one of random, middle"),
+])
+def test_refuses_unknown_options(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(DigitsNet(), **arguments)
