@@ -1,0 +1,1 @@
+"""The generated hardware, compiled with Verilator and driven from Python."""

@@ -1,0 +1,210 @@
+"""A compiled model in this process: thin, typed calls into the harness's C API."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["EVENT_DTYPE", "ControlPortError", "Model", "Outcome"]
+
+EVENT_DTYPE = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("unit", "u1"), ("kind", "u1"), ("unused", "u1", 2)])
+"""One trace event: cycle, instruction index, unit (:class:`hw.spec.isa.Queue`), kind (0 start, 1 done)."""
+
+_U32, _U64, _INT, _PTR = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
+_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "create": (_PTR, ()),
+    "destroy": (None, (_PTR,)),
+    "power_on": (None, (_PTR,)),
+    "configure": (None, (_PTR, _U32, _U32, _U32, ctypes.c_double, _U64)),
+    "map": (_PTR, (_PTR, _U64, _U64)),
+    "unmap_all": (None, (_PTR,)),
+    "fault": (None, (_PTR, _U64, _U64, _INT, _INT)),
+    "csr_read": (_INT, (_PTR, _U32, ctypes.POINTER(_U32))),
+    "csr_write": (_INT, (_PTR, _U32, _U32)),
+    "run": (_INT, (_PTR, _U64)),
+    "step": (None, (_PTR, _U64)),
+    "irq": (_INT, (_PTR,)),
+    "now": (_U64, (_PTR,)),
+    "outstanding": (_U32, (_PTR,)),
+    "read_beats": (_U64, (_PTR,)),
+    "write_beats": (_U64, (_PTR,)),
+    "failure_count": (_U64, (_PTR,)),
+    "failure_text": (ctypes.c_char_p, (_PTR,)),
+    "clear_failures": (None, (_PTR,)),
+    "event_count": (_U64, (_PTR,)),
+    "events": (_PTR, (_PTR,)),
+    "clear_events": (None, (_PTR,)),
+    "open_waves": (_INT, (_PTR, ctypes.c_char_p, _U64, _U64)),
+    "close_waves": (None, (_PTR,)),
+}
+
+
+class Outcome(enum.IntEnum):
+    """Why :meth:`Model.run` returned."""
+
+    INTERRUPT = 0
+    LIMIT = 1
+    VIOLATION = 2
+
+
+class ControlPortError(RuntimeError):
+    """The control port did not answer, or answered with an error response."""
+
+
+class Model:
+    """One instance of a compiled model with its memory; several may live beside each other.
+
+    Parameters
+    ----------
+    library
+        What :func:`sim.verilator.build.build_library` returned.
+    """
+
+    def __init__(self, library: Path) -> None:
+        loaded = ctypes.CDLL(str(library))
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for name, (result, arguments) in _PROTOTYPES.items():
+            function = getattr(loaded, f"rc_{name}")
+            function.restype, function.argtypes = result, arguments
+            self._functions[name] = function
+        self._handle = self._functions["create"]()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close waves and free the model; regions returned by :meth:`map` are invalid afterwards."""
+        if self._handle is not None:
+            self._functions["destroy"](self._handle)
+            self._handle = None
+
+    def _call(self, name: str, *arguments: object) -> Any:
+        if self._handle is None:
+            raise RuntimeError("the model has been closed")
+        return self._functions[name](self._handle, *arguments)
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def configure(
+        self,
+        *,
+        read_latency: int = 64,
+        write_latency: int = 64,
+        outstanding: int = 16,
+        stall_probability: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Set the memory's latencies (cycles), open bursts per direction, and random stalls of every channel."""
+        self._call("configure", read_latency, write_latency, outstanding, stall_probability, seed)
+
+    def map(self, base: int, size: int) -> npt.NDArray[np.uint8]:
+        """Map `size` bytes at `base`; the array *is* the memory, valid until :meth:`unmap_all` or :meth:`close`."""
+        pointer = ctypes.cast(self._call("map", base, size), ctypes.POINTER(ctypes.c_uint8))
+        return np.ctypeslib.as_array(pointer, (size,))
+
+    def unmap_all(self) -> None:
+        """Forget all regions and faults; every address answers DECERR."""
+        self._call("unmap_all")
+
+    def fault(self, base: int, size: int, *, reads: bool = True, writes: bool = True) -> None:
+        """Answer SLVERR to accesses that touch the range."""
+        self._call("fault", base, size, reads, writes)
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        """Reset the design; memory keeps its bytes."""
+        self._call("power_on")
+
+    def run(self, cycles: int) -> Outcome:
+        """Run until the interrupt, a protocol violation, or for `cycles` cycles."""
+        return Outcome(self._call("run", cycles))
+
+    def step(self, cycles: int) -> None:
+        """Run exactly `cycles` cycles."""
+        self._call("step", cycles)
+
+    @property
+    def irq(self) -> bool:
+        """The interrupt line."""
+        return bool(self._call("irq"))
+
+    @property
+    def now(self) -> int:
+        """Cycles since the model was made."""
+        return self._call("now")
+
+    @property
+    def outstanding(self) -> int:
+        """AXI bursts without a complete answer."""
+        return self._call("outstanding")
+
+    @property
+    def beats(self) -> tuple[int, int]:
+        """AXI beats (read, written) since the model was made."""
+        return self._call("read_beats"), self._call("write_beats")
+
+    def read_csr(self, addr: int) -> int:
+        """Read a register over AXI4-Lite; raise :class:`ControlPortError` on an error response."""
+        data = _U32()
+        self._check(self._call("csr_read", addr, ctypes.byref(data)), "read", addr)
+        return data.value
+
+    def write_csr(self, addr: int, value: int) -> None:
+        """Write a register over AXI4-Lite; raise :class:`ControlPortError` on an error response."""
+        self._check(self._call("csr_write", addr, value), "write", addr)
+
+    @staticmethod
+    def _check(response: int, what: str, addr: int) -> None:
+        if response:
+            answer = "no answer" if response < 0 else f"response {response}"
+            raise ControlPortError(f"{what} of register 0x{addr:03x}: {answer}")
+
+    # --- observation -------------------------------------------------------------------------------------------------
+
+    @property
+    def failures(self) -> str:
+        """Protocol violations so far, one line each; empty if none."""
+        return self._call("failure_text").decode()
+
+    def clear_failures(self) -> None:
+        """Forget the violations."""
+        self._call("clear_failures")
+
+    def events(self) -> npt.NDArray[Any]:
+        """Return the trace events so far, as :data:`EVENT_DTYPE`."""
+        count = self._call("event_count")
+        if not count:
+            return np.empty(0, EVENT_DTYPE)
+        raw = (ctypes.c_uint8 * (count * EVENT_DTYPE.itemsize)).from_address(self._call("events"))
+        return np.frombuffer(raw, EVENT_DTYPE).copy()
+
+    def clear_events(self) -> None:
+        """Forget the trace events."""
+        self._call("clear_events")
+
+    def open_waves(self, path: Path, start: int = 0, stop: int | None = None) -> None:
+        """Write FST waves of cycles `start` <= now < `stop`; needs a library built with ``traced``.
+
+        Raises
+        ------
+        RuntimeError
+            If the library has no waves compiled in or the file cannot be written.
+        """
+        if not path.parent.is_dir():
+            raise RuntimeError(f"{path}: cannot write waves, there is no directory {path.parent}")
+        if not self._call("open_waves", str(path).encode(), start, (1 << 64) - 1 if stop is None else stop):
+            raise RuntimeError(f"{path}: cannot write waves: the library was built without (BuildOptions.traced)")
+
+    def close_waves(self) -> None:
+        """Finish the wave file."""
+        self._call("close_waves")
