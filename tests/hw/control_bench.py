@@ -112,7 +112,7 @@ class ReadMemory:
     """
 
     axi: Any
-    data: bytes
+    data: bytes = field(repr=False)
     base: int
     rng: random.Random
     stall: float = 0.3
@@ -131,7 +131,7 @@ class ReadMemory:
     def __post_init__(self) -> None:
         self._beats: deque[tuple[int, int, int, bool]] = deque()
 
-    async def __call__(self, ctx: Any) -> None:
+    async def run(self, ctx: Any) -> None:
         axi, width = self.axi, len(self.axi.rdata) // 8
         ready, valid, now, held = False, False, 0, None
         while True:
@@ -186,7 +186,7 @@ class FakeUnit:
     log: list[tuple[int, str, int]] = field(default_factory=list)
     """(cycle, "start" or "done", pc)."""
 
-    async def __call__(self, ctx: Any) -> None:
+    async def run(self, ctx: Any) -> None:
         port, now = self.port, 0
         work: deque[tuple[int, int]] = deque()
         ready = done = False

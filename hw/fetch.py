@@ -1,0 +1,308 @@
+"""Instruction fetch: prefetches the program over AXI, checks every instruction's frame, and fills the queues."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from hw.axi import AXI4ReadSignature, Burst, Cache
+from hw.csr_block import REGIONS_LAYOUT
+from hw.layouts import PC_WIDTH, table_layout, unit_payload
+from hw.ports import ErrorSignature
+from hw.spec.config import AcceleratorConfig
+from hw.spec.csr import REGION_COUNT, ErrorCause
+from hw.spec.isa import (
+    HALT,
+    HEADER,
+    INSTRUCTION_BYTES,
+    ISA_VERSION,
+    OPCODES,
+    QUEUE_OF,
+    Opcode,
+    Queue,
+    Region,
+)
+
+__all__ = ["Fetcher"]
+
+PREFETCH = 4
+"""Instructions that may be on their way or waiting to be decoded."""
+
+PAGE_BITS = 12
+"""Regions are aligned to 4 KiB, so no burst of one instruction crosses a 4 KiB boundary."""
+
+_BITS = INSTRUCTION_BYTES * 8
+_SHIFT = INSTRUCTION_BYTES.bit_length() - 1
+
+
+class Fetcher(wiring.Component):
+    """Reads instruction pc from region CONST at ``offset + 64*pc``, one AXI burst of 64 bytes each.
+
+    Up to :data:`PREFETCH` bursts are open at a time; nothing beyond `count` instructions or beyond the region is
+    read.  With a 1024-bit bus the bursts are narrow (one transfer of 64 bytes).  A bus error stops the program only
+    when the instruction it hit is reached, so prefetching past HALT is harmless.
+
+    Errors (``pc``; ``info``): MISALIGNED, a region's base is not a multiple of 4 KiB or `offset` not one of 64 (0; the
+    value's low half); DRAM_RANGE, a region ends beyond the address space (0; base) or an instruction lies outside
+    region CONST (its index; its offset); AXI_READ (index; address); TRUNCATED, no HALT among the first
+    min(count, HEADER.count) (that number; that number); NO_HEADER (0; low word); HASH_MISMATCH (0; low half of the
+    program's hash); BAD_OPCODE (index; opcode), HEADER anywhere but first included; BAD_FIELD, reserved bits set, a
+    token waited for from or given to its own queue, or any by HEADER or HALT (index; low word).
+
+    Parameters
+    ----------
+    config
+        AXI widths and the identity to compare HEADER with.
+
+    Members
+    -------
+    start : In(1)
+        Begin at pc 0; only after reset or while `halted`.
+    abort : In(1)
+        Request nothing new; responses still to come are taken and dropped.
+    regions, offset, count : In
+        Register values; constant while running.
+    axi : Out(AXI4ReadSignature)
+    queues : Out(stream), one per :class:`~hw.spec.isa.Queue`: ``load``, ``exec``, ``store``
+    halted : Out(1)
+        HALT was reached, all instructions have been handed on and no bus transfer is open; falls with `start`.
+    header : Out(1)
+        One cycle when HEADER has been accepted.
+    stalled : Out(1)
+        Nothing changes here unless a queue makes room: `halted`, or the instruction at hand waits for a full queue.
+    starved : Out(1)
+        Waits for DRAM.
+    idle : Out(1)
+        No bus transfer is open and nothing fetched is left to decode or drop.
+    progress : Out(1)
+        A bus transfer or an instruction moved.
+    pc : Out(32)
+        Index of the instruction being fetched or decoded.
+    error : Out(ErrorSignature)
+
+    Idle after reset.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        self.beat_bytes = min(config.axi_bytes, INSTRUCTION_BYTES)
+        super().__init__(
+            {
+                "start": In(1),
+                "abort": In(1),
+                "regions": In(REGIONS_LAYOUT),
+                "offset": In(32),
+                "count": In(32),
+                "axi": Out(AXI4ReadSignature(config.axi_addr_width, config.axi_data_width)),
+                **{queue.name.lower(): Out(stream.Signature(unit_payload())) for queue in Queue},
+                "halted": Out(1),
+                "header": Out(1),
+                "stalled": Out(1),
+                "starved": Out(1),
+                "idle": Out(1),
+                "progress": Out(1),
+                "pc": Out(PC_WIDTH),
+                "error": Out(ErrorSignature()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beats = INSTRUCTION_BYTES // self.beat_bytes
+        m.submodules.beats = fifo = SyncFIFOBuffered(width=self.beat_bytes * 8 + 1, depth=PREFETCH * beats)
+        running, popped = Signal(), Signal()
+        reserved = Signal(range(PREFETCH + 1))
+        m.d.comb += self.idle.eq(reserved == 0)
+        self._request(m, reserved, running, popped)
+        self._receive(m, fifo)
+        self._decode(m, fifo, running, popped)
+        m.d.comb += self.progress.eq(
+            (self.axi.arvalid & self.axi.arready)
+            | (self.axi.rvalid & self.axi.rready)
+            | Cat(getattr(self, q.name.lower()).valid & getattr(self, q.name.lower()).ready for q in Queue).any()
+        )
+        return m
+
+    def _in_region(self, pc: Value) -> Value:
+        end = self.offset + (pc + 1).shift_left(_SHIFT)
+        return end <= self.regions[Region.CONST].size
+
+    def _address(self, pc: Value) -> Value:
+        return (self.regions[Region.CONST].base + self.offset + pc.shift_left(_SHIFT))[: self.config.axi_addr_width]
+
+    def _request(self, m: Module, reserved: Signal, running: Signal, popped: Signal) -> None:
+        """Issue one burst per instruction, with room for its beats reserved until they have been decoded."""
+        axi = self.axi
+        pc = Signal(PC_WIDTH)
+        issue = Signal()
+        m.d.comb += issue.eq(
+            running
+            & ~self.abort
+            & (~axi.arvalid | axi.arready)
+            & (reserved != PREFETCH)
+            & (pc < self.count)
+            & self._in_region(pc)
+        )
+        m.d.sync += reserved.eq(reserved + issue - popped)
+        with m.If(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+        with m.If(issue):
+            m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(self._address(pc)), pc.eq(pc + 1)]
+        with m.If(self.start):
+            m.d.sync += pc.eq(0)
+        m.d.comb += [
+            axi.arlen.eq(INSTRUCTION_BYTES // self.beat_bytes - 1),
+            axi.arsize.eq((self.beat_bytes - 1).bit_length()),
+            axi.arburst.eq(Burst.INCR),
+            axi.arcache.eq(Cache.NORMAL_BUFFERABLE),
+        ]
+
+    def _receive(self, m: Module, fifo: SyncFIFOBuffered) -> None:
+        """Take beats (there is always room) and cut the 64 bytes out of a wider bus."""
+        axi = self.axi
+        word = axi.rdata
+        if self.config.axi_bytes > INSTRUCTION_BYTES:
+            half = Signal()
+            with m.If(self.start):
+                m.d.sync += half.eq(self.offset[_SHIFT])
+            with m.Elif(axi.rvalid & axi.rready):
+                m.d.sync += half.eq(~half)
+            word = axi.rdata.word_select(half, _BITS)
+        m.d.comb += [
+            axi.rready.eq(1),
+            fifo.w_en.eq(axi.rvalid),
+            fifo.w_data.eq(Cat(word, axi.rresp[1])),
+        ]
+
+    @staticmethod
+    def _known_opcode(word: Value) -> Value:
+        opcode = word[: HALT.fields[0].width]
+        return Cat(opcode == code for code in Opcode).any()
+
+    @staticmethod
+    def _bad_field(word: Value) -> Value:
+        """Reserved bits are set, or a token mask names what is impossible."""
+        head = data.View(table_layout(HALT), word[: HALT.used])
+        bad = []
+        for code, table in OPCODES.items():
+            own = 1 << QUEUE_OF[code] if code in QUEUE_OF else (1 << len(Queue)) - 1
+            wrong = word[table.used :].any() | ((head.wait | head.signal) & own).any()
+            bad.append((head.opcode == code) & wrong)
+        return Cat(bad).any()
+
+    def _decode(self, m: Module, fifo: SyncFIFOBuffered, running: Signal, popped: Signal) -> None:
+        beats = INSTRUCTION_BYTES // self.beat_bytes
+        word, failed = Signal(_BITS), Signal()
+        beat = Signal(range(max(beats, 2)))
+        region = Signal(range(REGION_COUNT))
+        limit = Signal(32)
+        bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
+        blocked = Signal()
+        m.d.comb += self.stalled.eq(self.halted | blocked)
+        pc = self.pc
+        header = data.View(table_layout(HEADER), word[: HEADER.used])
+        streams = {queue: getattr(self, queue.name.lower()) for queue in Queue}
+        for port in streams.values():
+            m.d.comb += [port.payload.word.eq(word), port.payload.pc.eq(pc)]
+
+        with m.FSM():
+
+            def fail(cause: ErrorCause, info: Value) -> None:
+                m.d.sync += [
+                    self.error.valid.eq(1),
+                    self.error.cause.eq(cause),
+                    self.error.pc.eq(pc),
+                    self.error.info.eq(info),
+                ]
+                m.next = "STOP"
+
+            def drop_beats() -> None:
+                m.d.comb += fifo.r_en.eq(1)
+                with m.If(fifo.r_rdy):
+                    m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
+                    m.d.comb += popped.eq(beat == beats - 1)
+
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
+                    m.next = "REGIONS"
+            with m.State("REGIONS"):
+                chosen = self.regions[region]
+                low = chosen.base[:32]
+                end = chosen.base + chosen.size
+                with m.If(chosen.base[:PAGE_BITS].any()):
+                    fail(ErrorCause.MISALIGNED, low)
+                with m.Elif(end > (1 << self.config.axi_addr_width)):
+                    fail(ErrorCause.DRAM_RANGE, low)
+                with m.Elif(region != REGION_COUNT - 1):
+                    m.d.sync += region.eq(region + 1)
+                with m.Elif(self.offset[: _SHIFT].any()):
+                    fail(ErrorCause.MISALIGNED, self.offset)
+                with m.Else():
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.comb += running.eq(1)
+                m.d.sync += failed.eq(0)
+                with m.If(pc >= limit):
+                    fail(ErrorCause.TRUNCATED, pc)
+                with m.Elif(~self._in_region(pc)):
+                    fail(ErrorCause.DRAM_RANGE, self.offset + pc.shift_left(_SHIFT))
+                with m.Else():
+                    m.next = "BEATS"
+            with m.State("BEATS"):
+                m.d.comb += [running.eq(1), self.starved.eq(~fifo.r_rdy)]
+                drop_beats()
+                with m.If(fifo.r_rdy):
+                    m.d.sync += [
+                        word.eq(Cat(word, fifo.r_data[:-1])[self.beat_bytes * 8 :]),
+                        failed.eq(failed | fifo.r_data[-1]),
+                    ]
+                    with m.If(popped):
+                        m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.comb += running.eq(1)
+                m.d.sync += [
+                    bad_opcode.eq(~self._known_opcode(word)),
+                    bad_field.eq(self._bad_field(word)),
+                    mismatch.eq((header.config_hash != self.config.hash) | (header.isa_version != ISA_VERSION)),
+                ]
+                m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                m.d.comb += running.eq(1)
+                opcode = header.opcode
+                first = pc == 0
+                with m.If(failed):
+                    fail(ErrorCause.AXI_READ, self._address(pc)[:32])
+                with m.Elif(first & (opcode != Opcode.HEADER)):
+                    fail(ErrorCause.NO_HEADER, word[:32])
+                with m.Elif(bad_opcode | (~first & (opcode == Opcode.HEADER))):
+                    fail(ErrorCause.BAD_OPCODE, opcode)
+                with m.Elif(bad_field):
+                    fail(ErrorCause.BAD_FIELD, word[:32])
+                with m.Elif(first & mismatch):
+                    fail(ErrorCause.HASH_MISMATCH, header.config_hash[:32])
+                with m.Elif(self.abort):
+                    m.next = "STOP"
+                with m.Elif(first):
+                    m.d.comb += self.header.eq(1)
+                    m.d.sync += pc.eq(1)
+                    with m.If(header.count < limit):
+                        m.d.sync += limit.eq(header.count)
+                    m.next = "NEXT"
+                with m.Elif(opcode == Opcode.HALT):
+                    m.next = "DRAIN"
+                for code, queue in QUEUE_OF.items():
+                    with m.Elif(opcode == code):
+                        m.d.comb += [streams[queue].valid.eq(1), blocked.eq(~streams[queue].ready)]
+                        with m.If(streams[queue].ready):
+                            m.d.sync += pc.eq(pc + 1)
+                            m.next = "NEXT"
+            with m.State("DRAIN"):
+                drop_beats()
+                with m.If(self.idle):
+                    m.d.sync += self.halted.eq(1)
+                    m.next = "IDLE"
+            with m.State("STOP"):
+                drop_beats()
