@@ -1,0 +1,71 @@
+"""Cycle estimates that the compiler decides by; the RTL is the truth, this only ranks alternatives.
+
+Steady-state tile costs of an R x C array (a tile drains one row per cycle while the next one computes): GEMM
+max(K, n); STOS_CH kh phases of max(n, kw + 1); STOS_LN n + kh - 1 for a column kernel, else each line once and kw taps
+per kernel line; depthwise as GEMM one channel at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Mode
+
+__all__ = ["Extent", "exec_cycles", "pick_mode"]
+
+_START = 24
+"""Cycles from one EXEC to the next that are not tiles: decode, first operands, last drain."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What one EXEC computes: channels, output lines and pixels, kernel and strides."""
+
+    cin: int
+    cout: int
+    out_h: int
+    out_w: int
+    kh: int
+    kw: int
+    sy: int
+    sx: int
+
+
+def _blocks(count: int, size: int) -> list[int]:
+    """Sizes of the blocks that `count` things make."""
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: Extent) -> int:
+    """Estimate the cycles of an EXEC."""
+    rows, kh, kw = config.rows, extent.kh, extent.kw
+    # at stride 2 along x every pixel is computed and every second one kept
+    tiles = -(-((extent.out_w - 1) * extent.sx + 1) // config.cols)
+    channels = _blocks(extent.cout, rows)
+    lines = extent.out_h
+    if mode == Mode.GEMM and not depthwise:
+        cycles = sum(max(extent.cin * kh * kw, n) for n in channels) * lines * tiles
+    elif mode == Mode.GEMM:
+        cycles = extent.cout * max(kh * kw, 1) * lines * tiles
+    elif mode == Mode.STOS_CH:
+        cycles = sum(kh * max(n, kw + 1 if kw > 1 else 1) for n in channels) * lines * tiles
+    elif mode == Mode.STOS_LN:
+        cycles = extent.cout * tiles * sum(_line_stream(n, extent) for n in _blocks(lines, rows))
+    else:
+        cycles = sum(channels) * lines * -(-extent.out_w * extent.sx // config.cols)
+    return cycles + _START
+
+
+def _line_stream(lines: int, extent: Extent) -> int:
+    """Cycles of one STOS_LN tile of `lines` output lines."""
+    shifts = (lines - 1) * extent.sy
+    taps = extent.kh if extent.kw == 1 else extent.kh * (extent.kw + 1)
+    return max(lines, shifts + taps)
+
+
+def pick_mode(config: AcceleratorConfig, extent: Extent) -> tuple[Mode, bool]:
+    """Return (mode, depthwise flag) for a depthwise layer: the cheaper ST-OS form, or GEMM without ST-OS."""
+    if not config.stos:
+        return Mode.GEMM, True
+    return min((Mode.STOS_CH, Mode.STOS_LN), key=lambda mode: exec_cycles(config, mode, False, extent)), False

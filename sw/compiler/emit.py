@@ -1,0 +1,296 @@
+"""Emission: a plan becomes a sequence of steps in a valid sequential order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Mode, Opcode, Region, ResidualOp, Target
+from hw.spec.program import PARAM_DTYPE
+from sw.compiler.constants import pack_params, pack_weights
+from sw.compiler.lower import Kernel
+from sw.compiler.plan import KernelPlan, Plan, Storage
+from sw.compiler.steps import Span, Step
+from sw.compiler.tiling import input_lines, param_ring, spans, weight_ring
+from sw.compiler.views import View
+
+__all__ = ["emit"]
+
+Strip = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A piece of a tensor in the scratchpad: channel 0, line 0 of the piece, and bytes from channel to channel."""
+
+    base: int
+    stride: int
+
+
+def emit(plan: Plan, config: AcceleratorConfig) -> tuple[list[Step], list[bytes]]:
+    """Return the steps (LOAD, EXEC and STORE, loads right before their first use) and the constants they load."""
+    emitter = _Emitter(plan, config)
+    for index, kernel in enumerate(plan.kernels):
+        emitter.kernel(index, kernel)
+    return emitter.steps, emitter.blobs
+
+
+class _Emitter:
+    def __init__(self, plan: Plan, config: AcceleratorConfig) -> None:
+        self.config, self.storages = config, plan.storages
+        self.steps: list[Step] = []
+        self.blobs: list[bytes] = []
+        self._weights, self._params = weight_ring(config), param_ring(config)
+        self._layer = 0
+
+    def kernel(self, index: int, plan: KernelPlan) -> None:
+        """Emit one kernel."""
+        self._layer = index
+        kernel, tiling = plan.kernel, plan.tiling
+        constants = _Constants(self, plan)
+        self._resident_inputs(index, kernel)
+        strips = spans(kernel.map_shape[1], tiling.lines)
+        groups = spans(kernel.map_shape[0], tiling.channels)
+        order = [(s, g) for g in groups for s in strips] if tiling.group_outer else [(s, g) for s in strips for g in groups]
+        source = _Rotation(plan.source)
+        residual = _Rotation(plan.residual)
+        target = _Rotation(plan.target)
+        for strip, group in order:
+            words, entries = constants.place(group)
+            channels = (0, kernel.source.shape[0]) if kernel.dense else group
+            lines = input_lines(kernel, *strip)
+            read = self._input(kernel.source, source, channels, lines)
+            other = None
+            if kernel.residual is not None:
+                other = self._input(kernel.residual, residual, group, strip)
+            written = strip if kernel.pool is None else (0, 1)
+            write = self._output_place(kernel.target, target, group, written)
+            self._exec(kernel, strip, group, lines, read, write, other, words, entries)
+            storage = self.storages[kernel.target.storage]
+            if not storage.resident or storage.stored:
+                self._move(Opcode.STORE, kernel.target, group, written, write)
+
+    # --- pieces of tensors -----------------------------------------------------------------------------------------
+
+    def _resident_inputs(self, index: int, kernel: Kernel) -> None:
+        """Load network inputs that stay on chip when their first reader comes."""
+        for name in dict.fromkeys(v.storage for v in (kernel.source, kernel.residual) if v is not None):
+            storage = self.storages[name]
+            if storage.resident and storage.region == Region.INPUT and storage.first == index:
+                whole = View(name, 0, (storage.size, 1, 1))
+                self._move(Opcode.LOAD, whole, (0, storage.size), (0, 1), _Place(storage.base, 1))
+
+    def _input(self, view: View, buffers: _Rotation, channels: Strip, lines: Strip) -> _Place:
+        """Return where a piece lies, loading it into the next buffer unless it is on chip already."""
+        storage = self.storages[view.storage]
+        if storage.resident:
+            return _resident(storage, view, channels, lines)
+        stride = (lines[1] - lines[0]) * view.shape[2]
+        base, fresh = buffers.take((channels, lines))
+        place = _Place(base, stride)
+        if fresh and stride:
+            self._move(Opcode.LOAD, view, channels, lines, place)
+        return place
+
+    def _output_place(self, view: View, buffers: _Rotation, channels: Strip, lines: Strip) -> _Place:
+        storage = self.storages[view.storage]
+        if storage.resident:
+            return _resident(storage, view, channels, lines)
+        base, _ = buffers.take((channels, lines))
+        return _Place(base, (lines[1] - lines[0]) * view.shape[2])
+
+    def _move(self, opcode: Opcode, view: View, channels: Strip, lines: Strip, place: _Place) -> None:
+        """Emit the transfer of a piece between its home in DRAM and the scratchpad."""
+        storage = self.storages[view.storage]
+        rows = channels[1] - channels[0]
+        length = (lines[1] - lines[0]) * view.shape[2]
+        offset = storage.offset + view.offset + channels[0] * view.plane + lines[0] * view.shape[2]
+        dram_stride, mem_stride = view.plane, place.stride
+        if dram_stride == mem_stride == length:
+            rows, length, dram_stride, mem_stride = 1, rows * length, 0, 0
+        dram = Span(storage.region, offset, rows, dram_stride, length)
+        chip = Span(Target.ACT, place.base, rows, mem_stride, length)
+        values = {
+            "region": int(storage.region),
+            "dram_offset": offset,
+            "mem_addr": place.base,
+            "rows": rows,
+            "row_bytes": length,
+            "dram_stride": dram_stride,
+            "mem_stride": mem_stride,
+        }
+        reads, writes = ([dram], [chip]) if opcode == Opcode.LOAD else ([chip], [dram])
+        if opcode == Opcode.LOAD:
+            values["target"] = int(Target.ACT)
+        self.steps.append(Step(opcode, values, self._layer, reads=reads, writes=writes))
+
+    def load_constant(self, target: Target, blob: int, base: int) -> None:
+        """Emit the load of a constant (padded to whole beats)."""
+        size = len(self.blobs[blob])
+        values = {
+            "target": int(target),
+            "region": int(Region.CONST),
+            "mem_addr": base,
+            "rows": 1,
+            "row_bytes": size,
+        }
+        writes = [Span(target, base, 1, 0, size)]
+        self.steps.append(Step(Opcode.LOAD, values, self._layer, blob=blob, writes=writes))
+
+    # --- execution -------------------------------------------------------------------------------------------------
+
+    def _exec(
+        self,
+        kernel: Kernel,
+        strip: Strip,
+        group: Strip,
+        lines: Strip,
+        read: _Place,
+        write: _Place,
+        other: _Place | None,
+        words: int,
+        entries: int,
+    ) -> None:
+        config, stage = self.config, kernel.stage
+        cout, out_h, out_w = group[1] - group[0], strip[1] - strip[0], kernel.map_shape[2]
+        in_h, in_w = lines[1] - lines[0], kernel.source.shape[2]
+        pad_y = kernel.pad[0] - strip[0] * kernel.stride[0] + lines[0]
+        cin = kernel.source.shape[0] if kernel.dense else 0
+        reads = [
+            Span(Target.ACT, read.base, cin or cout, read.stride, in_h * in_w),
+            Span(Target.PARAM, entries * PARAM_DTYPE.itemsize, 1, 0, cout * PARAM_DTYPE.itemsize),
+        ]
+        if kernel.weights is not None:
+            size = kernel.words(cout, config.rows) * config.weight_word_bytes
+            reads.append(Span(Target.WEIGHT, words * config.weight_word_bytes, 1, 0, size))
+        writes = [Span(Target.ACT, write.base, cout, write.stride, 1 if kernel.pool else out_h * out_w)]
+        if kernel.pointwise:
+            in_w, in_h, out_w, out_h = in_h * in_w, 1, out_h * out_w, 1
+        values = {
+            "mode": int(kernel.mode),
+            "depthwise": int(kernel.depthwise),
+            "in_base": read.base,
+            "in_cs": read.stride,
+            "in_pitch": in_w,
+            "in_w": in_w,
+            "in_h": in_h,
+            "in_zp": kernel.in_zp,
+            "out_base": write.base,
+            "out_cs": write.stride,
+            "out_pitch": out_w,
+            "out_w": out_w,
+            "out_h": out_h,
+            "kh": kernel.kernel[0],
+            "kw": kernel.kernel[1],
+            "sy": kernel.stride[0],
+            "sx": kernel.stride[1],
+            "pad_y": pad_y,
+            "pad_x": kernel.pad[1],
+            "cin": cin,
+            "cout": cout,
+            "w_base": words if kernel.mode != Mode.VEC else 0,
+            "p_base": entries,
+            "out_zp": stage.out_zp,
+            "q_lo": stage.q_lo,
+            "q_hi": stage.q_hi,
+        }
+        if other is not None:
+            values |= {
+                "res": int(ResidualOp.ADD),
+                "res_base": other.base,
+                "res_zp": stage.res_zp,
+                "res_mult": stage.res_mult,
+                "post_shift": stage.post_shift,
+            }
+            reads.append(Span(Target.ACT, other.base, cout, other.stride, out_h * out_w))
+        if kernel.pool is not None:
+            pool = kernel.pool
+            values |= {
+                "gap": 1,
+                "gap_bias": pool.bias,
+                "gap_mult": pool.mult,
+                "gap_shift": pool.shift,
+                "gap_zp": pool.zp,
+            }
+        self.steps.append(Step(Opcode.EXEC, values, self._layer, reads=reads, writes=writes))
+
+
+def _resident(storage: Storage, view: View, channels: Strip, lines: Strip) -> _Place:
+    base = storage.base + view.offset + channels[0] * view.plane + lines[0] * view.shape[2]
+    return _Place(base, view.plane)
+
+
+class _Rotation:
+    """Strip buffers used in turn; a piece still in one of them is not fetched again."""
+
+    def __init__(self, bases: tuple[int, ...]) -> None:
+        self._bases = bases
+        self._holds: list[tuple[Strip, Strip] | None] = [None] * len(bases)
+        self._next = 0
+
+    def take(self, piece: tuple[Strip, Strip]) -> tuple[int, bool]:
+        """Return the buffer for a piece, and whether it must be filled."""
+        if piece in self._holds:
+            return self._bases[self._holds.index(piece)], False
+        index = self._next
+        self._next = (index + 1) % len(self._bases)
+        self._holds[index] = piece
+        return self._bases[index], True
+
+
+class _Constants:
+    """Weights and parameters of a kernel's channel groups: loaded when first needed, kept as long as planned."""
+
+    def __init__(self, emitter: _Emitter, plan: KernelPlan) -> None:
+        self._emitter, self._plan = emitter, plan
+        self._blobs: dict[Strip, tuple[int | None, int]] = {}
+        self._places: dict[Strip, tuple[int, int]] = {}
+        self._free: tuple[int, int] | None = None
+        if plan.tiling.weights_once:
+            self._free = self._reserve()
+
+    def place(self, group: Strip) -> tuple[int, int]:
+        """Return the first weight word and parameter entry of a group, loading them unless they are there."""
+        if group not in self._places:
+            if not self._plan.tiling.weights_once:
+                self._places.clear()
+            self._places[group] = self._load(group)
+        return self._places[group]
+
+    def _sizes(self, group: Strip) -> tuple[int, int]:
+        config, kernel = self._emitter.config, self._plan.kernel
+        cout = group[1] - group[0]
+        words = kernel.words(cout, config.rows) * config.weight_word_bytes
+        return self._emitter._weights.room(words), self._emitter._params.room(cout * PARAM_DTYPE.itemsize)
+
+    def _reserve(self) -> tuple[int, int]:
+        groups = spans(self._plan.kernel.map_shape[0], self._plan.tiling.channels)
+        sizes = [self._sizes(group) for group in groups]
+        weights = self._emitter._weights.allocate(sum(size for size, _ in sizes))
+        return weights, self._emitter._params.allocate(sum(size for _, size in sizes))
+
+    def _load(self, group: Strip) -> tuple[int, int]:
+        emitter, kernel = self._emitter, self._plan.kernel
+        weight_size, param_size = self._sizes(group)
+        if self._free is None:
+            weights, params = emitter._weights.allocate(weight_size), emitter._params.allocate(param_size)
+        else:
+            weights, params = self._free
+            self._free = weights + weight_size, params + param_size
+        if group not in self._blobs:
+            self._blobs[group] = self._pack(group, weight_size, param_size)
+        weight_blob, param_blob = self._blobs[group]
+        emitter.load_constant(Target.PARAM, param_blob, params)
+        if weight_blob is not None:
+            emitter.load_constant(Target.WEIGHT, weight_blob, weights)
+        return weights // emitter.config.weight_word_bytes, params // PARAM_DTYPE.itemsize
+
+    def _pack(self, group: Strip, weight_size: int, param_size: int) -> tuple[int | None, int]:
+        emitter, kernel = self._emitter, self._plan.kernel
+        weight_blob = None
+        emitter.blobs.append(pack_params(kernel, *group).ljust(param_size, b"\0"))
+        param_blob = len(emitter.blobs) - 1
+        if kernel.weights is not None:
+            emitter.blobs.append(pack_weights(kernel, *group, emitter.config).ljust(weight_size, b"\0"))
+            weight_blob = len(emitter.blobs) - 1
+        return weight_blob, param_blob

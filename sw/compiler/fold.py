@@ -1,0 +1,166 @@
+"""Folding real-valued quantisation into the output stage's integers, and the proof that the accumulator holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.spec.isa import EXEC
+from hw.spec.numerics import NUMERICS, QuantRangeError, quantize_multiplier
+from sw.compiler.errors import CompileError
+from sw.compiler.ir import Tensor
+
+__all__ = ["OutputStage", "Pool", "fold", "fold_pool", "residual_shift"]
+
+Ints = npt.NDArray[np.int64]
+
+INT8_SPAN = 255
+_SIDE = 2 * INT8_SPAN
+"""|t| from which clamp(t + zp) is at a bound whatever the zero point, in output LSB."""
+
+
+@dataclass(frozen=True, eq=False)
+class OutputStage:
+    """Parameters of :meth:`hw.spec.numerics.Numerics.output`; the first three have one entry per output channel."""
+
+    bias: Ints
+    mult: Ints
+    shift: Ints
+    out_zp: int
+    q_lo: int
+    q_hi: int
+    post_shift: int = 0
+    res_zp: int = 0
+    res_mult: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Parameters of :meth:`hw.spec.numerics.Numerics.pool`."""
+
+    bias: int
+    mult: int
+    shift: int
+    zp: int
+
+
+def residual_shift(ratio: float, largest: float) -> int:
+    """Return the most fraction bits (``post_shift``) a residual sum can carry.
+
+    Parameters
+    ----------
+    ratio
+        Residual's scale / output's scale; ``res_mult = round(ratio * 2**post_shift)`` must fit its field.
+    largest
+        Largest channel multiplier at post_shift 0; times ``2**post_shift`` it must be a valid multiplier.
+
+    The 24-bit middle value saturates at ``2**(23 - post_shift)`` output LSB.  That is harmless if even the largest
+    residual of the other sign, ``255 * ratio``, leaves the sum beyond every clamp bound, so that the result is the
+    same bound with and without saturation.
+
+    Raises
+    ------
+    QuantRangeError
+        If not even 0 bits fit.
+    """
+    limit = (1 << NUMERICS.mult_width) - 1
+    for bits in reversed(range(1 << NUMERICS.post_width)):
+        harmless = math.ldexp(1, NUMERICS.mid_width - 1 - bits) >= INT8_SPAN * ratio + _SIDE
+        if harmless and round(math.ldexp(ratio, bits)) <= limit and math.ldexp(largest, bits) < limit:
+            return bits
+    raise QuantRangeError(f"residual scale is {ratio:.4g} times the output's (limit about {(1 << 15) / INT8_SPAN:.0f})")
+
+
+def fold(
+    layer: str,
+    source: Tensor,
+    weight: npt.NDArray[np.int8] | None,
+    weight_scale: npt.NDArray[np.float64],
+    bias: npt.NDArray[Any] | None,
+    target: Tensor,
+    clamp: tuple[int, int],
+    residual: Tensor | None = None,
+) -> OutputStage:
+    """Return the output stage of a layer.
+
+    ``acc`` sums raw input bytes, so the bias absorbs the zero point: ``round(b / (s_in * s_w)) - zp_in * sum(w)``.
+
+    Parameters
+    ----------
+    weight
+        (cout, anything); None for a copy or addition, whose accumulator is the input byte itself.
+    weight_scale
+        (cout,); ones without weights.
+
+    Raises
+    ------
+    CompileError
+        Naming the layer, if a multiplier is out of range or the accumulator could exceed its width.
+    """
+    cout = len(weight_scale)
+    taps = np.ones((cout, 1), np.int64) if weight is None else weight.reshape(cout, -1).astype(np.int64)
+    units = source.scale * np.asarray(weight_scale, np.float64)
+    integer = np.zeros(cout)
+    if bias is not None:
+        integer = np.asarray(bias, np.float64)
+        if np.issubdtype(bias.dtype, np.floating):
+            integer = np.rint(integer / units)
+    largest_bias = 1 << (NUMERICS.bias_width - 1)
+    total = integer - source.zero_point * taps.sum(1)
+    low = np.minimum(taps * -128, taps * 127).sum(1)
+    high = np.maximum(taps * -128, taps * 127).sum(1)
+    worst = np.maximum(np.abs(total) + np.maximum(high, -low), np.abs(total))
+    if worst.max() >= largest_bias:
+        channel = int(worst.argmax())
+        raise CompileError(
+            layer,
+            f"channel {channel}: bias {total[channel]:.0f} and sums of {low[channel]} to {high[channel]} can exceed the "
+            f"{NUMERICS.acc_width}-bit accumulator; quantise with a larger weight scale or split the layer",
+        )
+    reals = units / target.scale
+    stage: dict[str, int] = {}
+    try:
+        post = 0
+        if residual is not None:
+            ratio = residual.scale / target.scale
+            post = residual_shift(ratio, float(reals.max()))
+            stage = {
+                "post_shift": post,
+                "res_zp": residual.zero_point,
+                "res_mult": round(math.ldexp(ratio, post)),
+            }
+        pairs = [quantize_multiplier(math.ldexp(real, post), max_shift=NUMERICS.max_shift) for real in reals.tolist()]
+    except QuantRangeError as error:
+        raise CompileError(
+            layer, f"{error}: scales {source.scale:.4g} (input), {target.scale:.4g} (output) do not fit together"
+        ) from None
+    mult, shift = np.array(pairs, np.int64).reshape(-1, 2).T
+    return OutputStage(
+        total.astype(np.int64), mult, shift, out_zp=target.zero_point, q_lo=clamp[0], q_hi=clamp[1], **stage
+    )
+
+
+def fold_pool(layer: str, mapped: Tensor, target: Tensor) -> Pool:
+    """Return the pooling parameters: the mean of a map's bytes, requantised.
+
+    Raises
+    ------
+    CompileError
+        Naming the layer, if the map is too large for the pooling accumulator or the multiplier out of range.
+    """
+    pixels = mapped.plane
+    bias_limit = next(field for field in EXEC.fields if field.name == "gap_bias").maximum
+    limit = min(((1 << (NUMERICS.pool_width - 1)) - 1) // INT8_SPAN, bias_limit // 128)
+    if pixels > limit:
+        raise CompileError(layer, f"pools {pixels} pixels; at most {limit} fit the {NUMERICS.pool_width}-bit sum")
+    try:
+        mult, shift = quantize_multiplier(
+            mapped.scale / (target.scale * pixels), max_shift=NUMERICS.pool_width + NUMERICS.mult_width - 1
+        )
+    except QuantRangeError as error:
+        raise CompileError(layer, f"pooling: {error}") from None
+    return Pool(bias=-pixels * mapped.zero_point, mult=mult, shift=shift, zp=target.zero_point)
