@@ -6,15 +6,17 @@ from amaranth.hdl import Shape, ShapeLike, signed, unsigned
 from amaranth.lib import data
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.csr import ErrorCause
+from hw.spec.csr import REGION_COUNT, ErrorCause
 from hw.spec.fields import FieldTable
 from hw.spec.isa import INSTRUCTION_BYTES
 from hw.spec.numerics import NUMERICS
 
 __all__ = [
     "CAUSE_WIDTH",
+    "DMA_EVENTS_LAYOUT",
     "PARAM_LAYOUT",
     "PC_WIDTH",
+    "REGIONS_LAYOUT",
     "pixels",
     "range_width",
     "table_layout",
@@ -23,6 +25,12 @@ __all__ = [
 
 PC_WIDTH = 32
 CAUSE_WIDTH = max(ErrorCause).bit_length()
+
+REGIONS_LAYOUT = data.ArrayLayout(data.StructLayout({"base": 64, "size": 32}), REGION_COUNT)
+"""The DRAM regions, as the region registers hold them."""
+
+DMA_EVENTS_LAYOUT = data.StructLayout({"busy": 1, "dram": 1, "port": 1, "bytes": 16})
+"""What a load or store unit reports to the performance counters in every cycle."""
 
 PARAM_LAYOUT = data.StructLayout(
     {
