@@ -15,11 +15,35 @@ from sw.nn.fuse import FuSeConv2d, Init, Variant
 
 __all__ = ["ConvertError", "DepthwiseBlock", "convert", "depthwise_blocks"]
 
-_ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh,
-                nn.LeakyReLU, nn.ELU)
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.Hardtanh,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.SiLU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.LeakyReLU,
+    nn.ELU,
+)
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, *_ELEMENTWISE)
-_TRANSPARENT_FUNCTIONS = (torch.relu, torch.sigmoid, torch.tanh, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid,
-                          F.silu, F.gelu, F.leaky_relu, F.elu, F.dropout)
+_TRANSPARENT_FUNCTIONS = (
+    torch.relu,
+    torch.sigmoid,
+    torch.tanh,
+    F.relu,
+    F.relu6,
+    F.hardtanh,
+    F.hardswish,
+    F.hardsigmoid,
+    F.silu,
+    F.gelu,
+    F.leaky_relu,
+    F.elu,
+    F.dropout,
+)
 
 
 class ConvertError(ValueError):
@@ -64,11 +88,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 def _is_depthwise(module: nn.Module) -> bool:
     """Whether a module filters each channel by itself with a two-dimensional kernel."""
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.groups == module.in_channels > 1
-        and min(module.kernel_size) > 1
-    )
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 and min(module.kernel_size) > 1
 
 
 def _geometry_problem(conv: nn.Conv2d) -> str | None:
@@ -129,9 +149,9 @@ def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
             bn, last = str(user.target), user
             user = _only_user(user)
             # an activation instance that is called elsewhere too stays where it is, behind the concatenation
-            if user is not None and user.op == "call_module" and calls[str(user.target)] == 1:
-                if isinstance(modules[str(user.target)], _ELEMENTWISE):
-                    act, last = str(user.target), user
+            single = user is not None and user.op == "call_module" and calls[str(user.target)] == 1
+            if user is not None and single and isinstance(modules[str(user.target)], _ELEMENTWISE):
+                act, last = str(user.target), user
             pointwise = _pointwise(last, modules, calls, conv.in_channels)
             if problem is None and calls[bn] > 1:
                 problem = f"its batch normalisation {bn!r} is called more than once"
@@ -199,9 +219,7 @@ def _widen(model: nn.Module, name: str, init: Init) -> None:
     owner, leaf = _parent(model, name)
     old = model.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
-    new = nn.Conv2d(
-        2 * old.in_channels, old.out_channels, 1, old.stride, old.padding, bias=old.bias is not None
-    )
+    new = nn.Conv2d(2 * old.in_channels, old.out_channels, 1, old.stride, old.padding, bias=old.bias is not None)
     if init == "middle":
         with torch.no_grad():
             new.weight.copy_(torch.cat([old.weight, old.weight], 1) / 2)
@@ -256,8 +274,13 @@ def convert(
         act = result.get_submodule(block.act) if block.act else None
         try:
             fuse = FuSeConv2d(
-                conv.in_channels, conv.kernel_size[0], stride=(conv.stride[0], conv.stride[1]), variant=variant,
-                activation=act, eps=bn.eps, momentum=bn.momentum,
+                conv.in_channels,
+                conv.kernel_size[0],
+                stride=(conv.stride[0], conv.stride[1]),
+                variant=variant,
+                activation=act,
+                eps=bn.eps,
+                momentum=bn.momentum,
             )
         except ValueError as error:
             raise ConvertError(f"layer {block.name!r} cannot be converted to {variant}: {error}") from None

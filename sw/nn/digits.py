@@ -19,8 +19,17 @@ from torch import Tensor, nn
 from sw.nn.convert import convert
 from sw.nn.weights import load_weights
 
-__all__ = ["CLASSES", "INPUT_SHAPE", "VARIANTS", "DigitsNet", "DigitsVariant", "digits_data", "digits_network",
-           "load_digits_network", "weights_path"]
+__all__ = [
+    "CLASSES",
+    "INPUT_SHAPE",
+    "VARIANTS",
+    "DigitsNet",
+    "DigitsVariant",
+    "digits_data",
+    "digits_network",
+    "load_digits_network",
+    "weights_path",
+]
 
 DigitsVariant = Literal["half", "full", "depthwise"]
 VARIANTS: tuple[DigitsVariant, ...] = ("half", "full", "depthwise")

@@ -110,12 +110,19 @@ def train(
 
 
 def _train_with_progress(variant: DigitsVariant, seed: int, epochs: int) -> nn.Module:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         task = progress.add_task(f"training {variant}", total=epochs, loss="-")
         return train(
-            variant, seed=seed, epochs=epochs,
+            variant,
+            seed=seed,
+            epochs=epochs,
             report=lambda epoch, loss: progress.update(task, completed=epoch, loss=f"{loss:.3f}"),
         )
 

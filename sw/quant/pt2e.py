@@ -26,7 +26,9 @@ class QuantisationError(ValueError):
     """A network or calibration data that cannot be quantised, or an unreadable quantised network."""
 
 
-def prepare(model: nn.Module, example_inputs: tuple[Tensor, ...], *, observer: ObserverKind = "histogram") -> GraphModule:
+def prepare(
+    model: nn.Module, example_inputs: tuple[Tensor, ...], *, observer: ObserverKind = "histogram"
+) -> GraphModule:
     """Export a network with a free batch size, fold batch normalisation and insert observers.
 
     Parameters

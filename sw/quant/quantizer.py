@@ -17,10 +17,16 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from sw.quant.rewrite import hoist_activations, remove_dropout, remove_whole_slices
+from sw.quant.rewrite import hoist_activations, normalise_operators, remove_dropout, remove_whole_slices
 
-__all__ = ["ACTIVATION_MAX", "ACTIVATION_MIN", "WEIGHT_MAX", "ObserverKind", "RowcastQuantizer",
-           "UnsupportedOperatorError"]
+__all__ = [
+    "ACTIVATION_MAX",
+    "ACTIVATION_MIN",
+    "WEIGHT_MAX",
+    "ObserverKind",
+    "RowcastQuantizer",
+    "UnsupportedOperatorError",
+]
 
 aten = torch.ops.aten
 
@@ -34,14 +40,22 @@ _EPS = 2.0**-12
 """Smallest activation scale; keeps a constant tensor's scale a usable multiplier."""
 
 MATMUL = {aten.conv2d.default, aten.convolution.default, aten.linear.default}
-CLAMP = {aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default,
-         aten.relu6.default, aten.relu6_.default}
-ADD = {aten.add.Tensor, aten.add_.Tensor}
+CLAMP = {aten.relu.default, aten.hardtanh.default}
 CONCAT = {aten.cat.default}
 LISTS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
-VIEWS = {aten.slice.Tensor, aten.narrow.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
-         aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.contiguous.default, aten.clone.default,
-         operator.getitem}
+VIEWS = {
+    aten.slice.Tensor,
+    aten.narrow.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten.contiguous.default,
+    aten.clone.default,
+    operator.getitem,
+}
 
 
 class UnsupportedOperatorError(ValueError):
@@ -92,7 +106,7 @@ def _shape(node: Node) -> tuple[object, ...]:
 
 def _is_tensor_add(node: Node) -> bool:
     """Whether a node adds two tensors of one shape, unscaled."""
-    if node.op != "call_function" or node.target not in ADD or node.kwargs.get("alpha", 1) != 1:
+    if node.op != "call_function" or node.target is not aten.add.Tensor or node.kwargs.get("alpha", 1) != 1:
         return False
     left, right = node.args[:2]
     return isinstance(left, Node) and isinstance(right, Node) and _shape(left) == _shape(right)
@@ -141,7 +155,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         self.weight = weight_spec()
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Drop operations without effect and move clamps from behind a concatenation to its producers."""
+        """Write synonyms one way, drop operations without effect, move clamps ahead of concatenations."""
+        normalise_operators(model)
         remove_dropout(model)
         remove_whole_slices(model)
         hoist_activations(model, CLAMP, CONCAT, MATMUL)
@@ -207,8 +222,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
             if node.op == "call_function" and not _annotated(node):
                 raise UnsupportedOperatorError(
                     f"layer {module_path(node)!r}: operator {node.target} is not supported by the accelerator; "
-                    f"supported are convolution, linear, ReLU, ReLU6, hardtanh, addition of equal shapes, concatenation, "
-                    f"global average pooling, slices and reshapes"
+                    f"supported are convolution, linear, ReLU, ReLU6, hardtanh, addition of equal shapes, "
+                    f"concatenation, global average pooling, slices and reshapes"
                 )
 
 

@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-__all__ = ["hoist_activations", "remove_dropout", "remove_whole_slices"]
+__all__ = ["hoist_activations", "normalise_operators", "remove_dropout", "remove_whole_slices"]
 
 aten = torch.ops.aten
 _DROPOUT = (aten.dropout.default, aten.feature_dropout.default)
+_SYNONYMS = {
+    aten.relu_.default: aten.relu.default,
+    aten.relu6.default: aten.hardtanh.default,
+    aten.relu6_.default: aten.hardtanh.default,
+    aten.hardtanh_.default: aten.hardtanh.default,
+    aten.clamp.default: aten.hardtanh.default,
+    aten.clamp_.default: aten.hardtanh.default,
+    aten.add_.Tensor: aten.add.Tensor,
+    aten.concat.default: aten.cat.default,
+    aten.concatenate.default: aten.cat.default,
+}
+_RELU6 = (aten.relu6.default, aten.relu6_.default)
+_CLAMP = (aten.clamp.default, aten.clamp_.default)
 _END = 2**63 - 1  # "to the end" in an exported slice
+
+
+def _writes_through_a_view(node: Node) -> bool:
+    """Whether an in-place operation may change tensors other than its operand's own later uses.
+
+    The exporter makes later uses of the operand refer to the operation's result; only views escape that.
+    """
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return False
+    operand = node.args[0]
+    assert isinstance(operand, Node)
+    aliased = [operand, *(user for user in operand.users if user is not node)]
+    return any(
+        other.op == "call_function" and (getattr(other.target, "is_view", False) or other.target is operator.getitem)
+        for other in aliased
+    )
+
+
+def normalise_operators(model: GraphModule) -> None:
+    """Write synonyms one way: no in-place operators; ReLU6 and two-sided clamps are ``hardtanh(x, low, high)``.
+
+    An in-place operation on a view stays as it is (and the quantizer then refuses it).
+    """
+    for node in model.graph.nodes:
+        if node.op != "call_function" or node.target not in _SYNONYMS or _writes_through_a_view(node):
+            continue
+        if node.target in _RELU6:
+            node.args = (node.args[0], 0.0, 6.0)
+        if node.target in _CLAMP:
+            bounds = (*node.args[1:], None, None)[:2]
+            if any(not isinstance(bound, int | float) for bound in bounds):
+                continue
+            node.args = (node.args[0], *bounds)
+        node.target = _SYNONYMS[node.target]
+    model.recompile()
 
 
 def remove_dropout(model: GraphModule) -> None:

@@ -135,30 +135,36 @@ def test_a_shared_activation_stays_where_it_is() -> None:
 def test_half_needs_no_pointwise_but_full_does() -> None:
     model = Flat(pointwise=False)
     assert convert(model, "half")(torch.zeros(1, 7, 8, 8)).shape == (1, 4, 8, 8)
-    with pytest.raises(ConvertError, match="'dw'.*no single 1x1 convolution follows it"):
+    with pytest.raises(ConvertError, match=r"'dw'.*no single 1x1 convolution follows it"):
         convert(model, "full", layers=["dw"])
 
 
-@pytest.mark.parametrize(("layers", "message"), [
-    ([4], r"layer 4 names no depthwise convolution; the network has 0 'blocks.0.spatial.0'"),
-    (["head"], "layer 'head' names no depthwise convolution"),
-    (["blocks"], "layer 'blocks' names 4 depthwise convolutions"),
-    ([0, "blocks.0"], r"layer 'blocks.0' \('blocks.0.spatial.0'\) is selected twice"),
-])
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([4], r"layer 4 names no depthwise convolution; the network has 0 'blocks.0.spatial.0'"),
+        (["head"], "layer 'head' names no depthwise convolution"),
+        (["blocks"], "layer 'blocks' names 4 depthwise convolutions"),
+        ([0, "blocks.0"], r"layer 'blocks.0' \('blocks.0.spatial.0'\) is selected twice"),
+    ],
+)
 def test_refuses_a_wrong_selection(layers, message) -> None:
     with pytest.raises(ConvertError, match=message):
         convert(DigitsNet(), "half", layers=layers)
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (Flat(depthwise=nn.Conv2d(7, 7, 4, padding=2, groups=7)), "'dw': kernel 4x4; it must be square and odd"),
-    (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=0, groups=7)), r"'dw': padding \(0, 0\) \(zeros\); 1 zeros"),
-    (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=2, dilation=2, groups=7)), "'dw': dilation"),
-    (Flat(depthwise=nn.Conv2d(7, 14, 3, padding=1, groups=7)), "'dw': channel multiplier 2"),
-    (Flat(twice=True), "'dw': the module is called more than once"),
-    (nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU()), "'0': no BatchNorm2d alone follows it"),
-    (nn.Sequential(nn.Conv2d(4, 8, 1)), "no depthwise convolution can be converted to half: there is none"),
-])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Flat(depthwise=nn.Conv2d(7, 7, 4, padding=2, groups=7)), "'dw': kernel 4x4; it must be square and odd"),
+        (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=0, groups=7)), r"'dw': padding \(0, 0\) \(zeros\); 1 zeros"),
+        (Flat(depthwise=nn.Conv2d(7, 7, 3, padding=2, dilation=2, groups=7)), "'dw': dilation"),
+        (Flat(depthwise=nn.Conv2d(7, 14, 3, padding=1, groups=7)), "'dw': channel multiplier 2"),
+        (Flat(twice=True), "'dw': the module is called more than once"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU()), "'0': no BatchNorm2d alone follows it"),
+        (nn.Sequential(nn.Conv2d(4, 8, 1)), "no depthwise convolution can be converted to half: there is none"),
+    ],
+)
 def test_refuses_unsuitable_layers(model, message) -> None:
     with pytest.raises(ConvertError, match=message):
         convert(model, "half")
@@ -169,14 +175,17 @@ def test_refuses_what_torch_fx_cannot_trace() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ConvertError, match="Branching cannot be traced by torch.fx"):
+    with pytest.raises(ConvertError, match=r"Branching cannot be traced by torch\.fx"):
         convert(Branching(), "half")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"variant": "quarter"}, "variant 'quarter' is unknown; use one of half, full"),
-    ({"variant": "half", "init": "zero"}, "init 'zero' is unknown; use one of random, middle"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "quarter"}, "variant 'quarter' is unknown; use one of half, full"),
+        ({"variant": "half", "init": "zero"}, "init 'zero' is unknown; use one of random, middle"),
+    ],
+)
 def test_refuses_unknown_options(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         convert(DigitsNet(), **arguments)

@@ -28,10 +28,10 @@ def test_data_split() -> None:
 def test_upsampling_keeps_brightness() -> None:
     from sklearn.datasets import load_digits
 
-    _, _, test_x, test_y = digits_data()
+    train_x, _, test_x, _ = digits_data()
     means = load_digits().images.mean((1, 2)) / 16
     # a bilinear upsampling by 4 weighs the border pixels a little differently, no more
-    assert abs(np.concatenate([digits_data()[0], test_x]).mean() - means.mean()) < 0.01
+    assert abs(np.concatenate([train_x, test_x]).mean() - means.mean()) < 0.01
 
 
 @pytest.mark.parametrize("variant", ["half", "depthwise"])
@@ -92,8 +92,9 @@ def test_training_is_deterministic_and_learns() -> None:
 
 def test_command_line_writes_loadable_weights(tmp_path, monkeypatch, capsys) -> None:
     train_x, train_y, test_x, test_y = digits_data()
-    monkeypatch.setattr("sw.nn.train_digits.digits_data",
-                        lambda: (train_x[:128], train_y[:128], test_x[:50], test_y[:50]))
+    monkeypatch.setattr(
+        "sw.nn.train_digits.digits_data", lambda: (train_x[:128], train_y[:128], test_x[:50], test_y[:50])
+    )
     out = tmp_path / "w.npz"
     assert main(["--variant", "full", "--epochs", "1", "--threads", "1", "--out", str(out)]) == 0
     torch.use_deterministic_algorithms(False)
@@ -103,12 +104,15 @@ def test_command_line_writes_loadable_weights(tmp_path, monkeypatch, capsys) -> 
     assert "4.18 M MACs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--epochs", "0", "--out", "w.npz"], "--epochs 0: must be at least 1"),
-    (["--variant", "third", "--out", "w.npz"], "invalid choice: 'third'"),
-    (["--out", "no/such/folder/w.npz"], "the folder no/such/folder does not exist"),
-    ([], "--out"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0", "--out", "w.npz"], "--epochs 0: must be at least 1"),
+        (["--variant", "third", "--out", "w.npz"], "invalid choice: 'third'"),
+        (["--out", "no/such/folder/w.npz"], "the folder no/such/folder does not exist"),
+        ([], "--out"),
+    ],
+)
 def test_command_line_refuses(arguments, message, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -36,9 +36,16 @@ def embed(filters: Tensor, size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("variant", ["half", "full"])
-@pytest.mark.parametrize(("channels", "kernel", "stride", "size"), [
-    (8, 3, 1, (9, 12)), (8, 5, 2, (11, 8)), (7, 3, 2, (8, 7)), (5, 7, (2, 1), (9, 9)), (2, 3, (1, 2), (4, 5)),
-])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "size"),
+    [
+        (8, 3, 1, (9, 12)),
+        (8, 5, 2, (11, 8)),
+        (7, 3, 2, (8, 7)),
+        (5, 7, (2, 1), (9, 9)),
+        (2, 3, (1, 2), (4, 5)),
+    ],
+)
 def test_equals_depthwise_convolution_with_one_row_or_column(variant, channels, kernel, stride, size) -> None:
     torch.manual_seed(channels)
     fuse = FuSeConv2d(channels, kernel, stride=stride, variant=variant, activation=nn.ReLU6()).eval()
@@ -48,8 +55,14 @@ def test_equals_depthwise_convolution_with_one_row_or_column(variant, channels, 
     split = channels // 2
     row_x, column_x = (x[:, :split], x[:, split:]) if variant == "half" else (x, x)
     expected = [
-        F.relu6(normalise(F.conv2d(part, embed(branch.conv.weight, kernel), stride=stride, padding=kernel // 2,
-                                   groups=part.shape[1]), branch.bn))
+        F.relu6(
+            normalise(
+                F.conv2d(
+                    part, embed(branch.conv.weight, kernel), stride=stride, padding=kernel // 2, groups=part.shape[1]
+                ),
+                branch.bn,
+            )
+        )
         for part, branch in ((row_x, fuse.row), (column_x, fuse.column))
     ]
     y = fuse(x)
@@ -90,12 +103,15 @@ def test_init_reproduces_kernels_that_are_rows_and_columns(bias: bool) -> None:
     torch.testing.assert_close(fuse(x), bn(conv(x)), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"channels": 8, "kernel_size": 4}, "kernel_size 4 must be odd"),
-    ({"channels": 8, "kernel_size": 1}, "kernel_size 1 must be odd and at least 3"),
-    ({"channels": 1, "kernel_size": 3}, "channels 1 are too few: half needs at least 2"),
-    ({"channels": 8, "kernel_size": 3, "variant": "third"}, "variant 'third' is unknown"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"channels": 8, "kernel_size": 4}, "kernel_size 4 must be odd"),
+        ({"channels": 8, "kernel_size": 1}, "kernel_size 1 must be odd and at least 3"),
+        ({"channels": 1, "kernel_size": 3}, "channels 1 are too few: half needs at least 2"),
+        ({"channels": 8, "kernel_size": 3, "variant": "third"}, "variant 'third' is unknown"),
+    ],
+)
 def test_refuses(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         FuSeConv2d(**arguments)

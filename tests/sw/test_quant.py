@@ -1,0 +1,395 @@
+"""The PT2E quantizer: what is annotated, what comes out, what it costs in accuracy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from sw.nn.digits import digits_data, load_digits_network
+from sw.nn.fuse import FuSeConv2d
+from sw.nn.train_digits import accuracy
+from sw.quant import (
+    QuantisationError,
+    RowcastQuantizer,
+    UnsupportedOperatorError,
+    calibrate,
+    export_program,
+    load,
+    prepare,
+    quantise,
+    save,
+)
+
+torch.set_num_threads(1)
+
+aten = torch.ops.aten
+Q = torch.ops.quantized_decomposed.quantize_per_tensor.default
+DQ = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+DQ_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
+MATMUL = (aten.conv2d.default, aten.linear.default)
+
+
+def convert_graph(model: nn.Module, *shape: int, observer: str = "histogram", scale: float = 1.0) -> GraphModule:
+    torch.manual_seed(0)
+    example = torch.zeros(1, *shape)
+    return quantise(model.eval(), (example,), [torch.randn(8, *shape) * scale for _ in range(2)], observer=observer)
+
+
+def find(graph: GraphModule, target: object) -> list[Node]:
+    return [node for node in graph.graph.nodes if node.op == "call_function" and node.target is target]
+
+
+def only(graph: GraphModule, target: object) -> Node:
+    (node,) = find(graph, target)
+    return node
+
+
+def parameters(node: Node) -> tuple[float, int]:
+    """Scale and zero point of a q or dq node, which must have this hardware's range."""
+    assert node.target in (Q, DQ) and tuple(node.args[3:]) == (-128, 127, torch.int8)
+    return node.args[1], node.args[2]
+
+
+def quantiser_of(node: Node) -> Node:
+    """The one quantize node that a node's result goes into."""
+    (user,) = node.users
+    assert user.target is Q, f"{node} goes into {user}"
+    return user
+
+
+class Block(nn.Module):
+    """Expand, FuSe or depthwise, project with shortcut, as an inverted residual."""
+
+    def __init__(self, *, relu_after: bool = False, channels: int = 5) -> None:
+        super().__init__()
+        hidden = channels
+        self.expand = nn.Sequential(nn.Conv2d(3, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6())
+        self.fuse = FuSeConv2d(hidden, 3, activation=nn.ReLU6())
+        self.project = nn.Sequential(nn.Conv2d(hidden, 3, 1, bias=False), nn.BatchNorm2d(3))
+        self.relu_after = relu_after
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.project(self.fuse(self.expand(x)))
+        return F.relu(y) if self.relu_after else y
+
+
+@pytest.fixture(scope="module", params=["half", "depthwise"])
+def digits(request) -> tuple[nn.Module, GraphModule]:
+    network = load_digits_network(request.param)
+    train_x = torch.from_numpy(digits_data()[0])
+    return network, quantise(network, (train_x[:1],), train_x[:128].split(32))
+
+
+# --- accuracy ----------------------------------------------------------------------------------------------------
+
+
+def test_int8_accuracy(digits) -> None:
+    network, graph = digits
+    _, _, test_x, test_y = digits_data()
+    assert abs(accuracy(network, test_x, test_y) - accuracy(graph, test_x, test_y)) <= 0.5
+
+
+def test_int8_logits_are_close(digits) -> None:
+    network, graph = digits
+    x = torch.from_numpy(digits_data()[2][:100])
+    with torch.no_grad():
+        exact, rounded = network(x), graph(x)
+    assert float((exact - rounded).norm() / exact.norm()) < 0.05
+    assert not torch.equal(exact, rounded)
+
+
+def test_exported_program_round_trip(digits, tmp_path) -> None:
+    _, graph = digits
+    x = torch.from_numpy(digits_data()[2][:1])
+    save(export_program(graph, (x,)), tmp_path / "net.pt2")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
+    program = load(tmp_path / "net.pt2")
+    assert torch.equal(program.module()(x), graph(x))
+
+
+# --- what the graph looks like -----------------------------------------------------------------------------------
+
+
+def test_everything_computes_between_dequantise_and_quantise(digits) -> None:
+    _, graph = digits
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or node.target in (Q, DQ, DQ_WEIGHT):
+            continue
+        fused = (*MATMUL, aten.add.Tensor, aten.hardtanh.default)
+        for source in node.all_input_nodes:
+            inside = source.target in fused and node.target in (aten.add.Tensor, aten.hardtanh.default)
+            constant = source.op == "get_attr"  # bias
+            assert inside or constant or source.target in (DQ, DQ_WEIGHT), f"{source} -> {node}"
+
+
+def test_no_batch_norm_is_left_and_bias_is_float(digits) -> None:
+    _, graph = digits
+    assert not find(graph, aten.batch_norm.default)
+    for node in find(graph, aten.conv2d.default):
+        bias = node.args[2]
+        assert bias.op == "get_attr" and dict(graph.named_parameters())[bias.target].dtype == torch.float32
+
+
+def test_weights_are_symmetric_int8_per_output_channel(digits) -> None:
+    _, graph = digits
+    nodes = find(graph, DQ_WEIGHT)
+    assert len(nodes) == sum(len(find(graph, target)) for target in MATMUL)
+    constants = {**dict(graph.named_buffers()), **dict(graph.named_parameters())}
+    for node in nodes:
+        value, scales, zeros = (constants[argument.target] for argument in node.args[:3])
+        assert tuple(node.args[3:6]) == (0, -127, 127)
+        assert value.dtype == torch.int8 and len(scales) == len(value)
+        assert int(value.abs().amax()) == 127 and int(value.min()) >= -127
+        assert not zeros.any()
+
+
+def test_relu6_ranges(digits) -> None:
+    _, graph = digits
+    clamps = find(graph, aten.hardtanh.default)
+    assert len(clamps) >= 10
+    for node in clamps:
+        scale, zero = parameters(quantiser_of(node))
+        assert zero == -128
+        assert 0 < scale <= 6 / 255 * 1.0001
+
+
+def test_fuse_block_has_one_scale_from_branches_to_pointwise() -> None:
+    graph = convert_graph(Block(), 3, 8, 8)
+    cat = only(graph, aten.cat.default)
+    expected = parameters(quantiser_of(cat))
+    for source in cat.args[0]:
+        assert source.target is DQ and parameters(source) == expected
+        assert source.args[0].args[0].target is aten.hardtanh.default  # written by a branch, not requantised
+        assert parameters(source.args[0]) == expected
+
+
+def test_slices_share_their_inputs_scale_and_whole_slices_vanish() -> None:
+    graph = convert_graph(Block(), 3, 8, 8)
+    slices = find(graph, aten.slice.Tensor)
+    assert [tuple(node.args[1:]) for node in slices] == [(1, 0, 2), (1, 2, 2**63 - 1)]
+    for node in slices:
+        assert parameters(node.args[0]) == parameters(quantiser_of(node))
+
+
+@pytest.mark.parametrize(
+    "split", [lambda x: torch.chunk(x, 2, 1), lambda x: torch.split(x, [2, 2], 1), lambda x: torch.split(x, 2, 1)]
+)
+def test_chunk_and_split_share_the_producers_scale(split) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(2, 2, (1, 3), padding=(0, 1)), nn.Conv2d(2, 2, (3, 1), padding=(1, 0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = split(F.relu(x))
+            return torch.cat([self.a(left), self.b(right)], 1)
+
+    graph = convert_graph(Net(), 4, 6, 6)
+    source = parameters(quantiser_of(only(graph, aten.relu.default)))
+    for conv in find(graph, aten.conv2d.default):
+        assert parameters(conv.args[0]) == source
+
+
+@pytest.mark.parametrize("relu_after", [False, True])
+def test_shortcut_joins_the_convolution(relu_after) -> None:
+    graph = convert_graph(Block(relu_after=relu_after), 3, 8, 8)
+    add = only(graph, aten.add.Tensor)
+    other, conv = add.args
+    assert conv.target is aten.conv2d.default and list(conv.users) == [add]
+    assert other.target is DQ
+    last = only(graph, aten.relu.default) if relu_after else add
+    if relu_after:
+        assert list(add.users) == [last]
+    scale, zero = parameters(quantiser_of(last))
+    assert scale > 0 and (zero == -128) == relu_after
+
+
+def test_of_two_convolutions_the_later_joins_the_addition() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left = self.first(x)
+            return self.second(x) + left
+
+    graph = convert_graph(Net(), 3, 6, 6)
+    first, second = find(graph, aten.conv2d.default)
+    add = only(graph, aten.add.Tensor)
+    assert list(second.users) == [add] and add.args[0] is second
+    assert add.args[1].target is DQ and add.args[1].args[0] is quantiser_of(first)
+
+
+def test_a_clamped_or_shared_convolution_does_not_join() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.clamped, self.shared = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + F.relu(self.clamped(x))
+            z = self.shared(y)
+            return (z + z) + y
+
+    graph = convert_graph(Net(), 3, 6, 6)
+    adds = find(graph, aten.add.Tensor)
+    assert len(adds) == 3
+    for add in adds:
+        assert all(source.target is DQ for source in add.all_input_nodes)
+        quantiser_of(add)
+
+
+def test_activation_behind_a_concatenation_moves_to_the_convolutions() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu6(torch.cat([self.a(x), self.b(x)], 1))
+
+    model = Net()
+    graph = convert_graph(model, 3, 6, 6, scale=5)
+    clamps = find(graph, aten.hardtanh.default)
+    assert [node.args[0].target for node in clamps] == [aten.conv2d.default] * 2
+    assert len({parameters(quantiser_of(node)) for node in (*clamps, only(graph, aten.cat.default))}) == 1
+    x = torch.randn(2, 3, 6, 6) * 5
+    assert float((graph(x) - model(x)).detach().abs().max()) < 0.15
+
+
+def test_synonyms_and_in_place_operators_are_written_one_way() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 1) for _ in range(3))
+            self.relu, self.relu6 = nn.ReLU(inplace=True), nn.ReLU6(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.relu6(self.a(x))
+            z = self.b(y)
+            z += y
+            self.relu(z)
+            return torch.concat([z, F.relu6(self.c(z)), self.a(z).clamp(-1, 2)], 1)
+
+    model = Net()
+    graph = convert_graph(model, 3, 6, 6, scale=5)
+    kinds = {node.target for node in graph.graph.nodes if node.op == "call_function"} - {Q, DQ, DQ_WEIGHT}
+    assert kinds == {aten.conv2d.default, aten.relu.default, aten.hardtanh.default, aten.add.Tensor, aten.cat.default}
+    assert [tuple(node.args[1:]) for node in find(graph, aten.hardtanh.default)] == [(0.0, 6.0), (0.0, 6.0), (-1, 2)]
+    x = torch.randn(2, 3, 6, 6) * 5
+    assert float((graph(x) - model(x)).detach().abs().max()) < 0.3
+
+
+def test_in_place_on_a_view_is_refused() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + x
+            x[:, :1].relu_()
+            return x
+
+    with pytest.raises(UnsupportedOperatorError, match="relu_"):
+        prepare(Net().eval(), (torch.zeros(1, 3, 4, 4),))
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.AdaptiveAvgPool2d(1), lambda x: x.mean((2, 3), keepdim=True), lambda x: x.mean([-1, -2], keepdim=True)]
+)
+def test_global_pooling_has_ranges_on_both_sides(pool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.dropout(pool(F.relu(self.conv(x))).flatten(1), training=self.training))
+
+    graph = convert_graph(Net(), 3, 8, 8)
+    (node,) = find(graph, aten.adaptive_avg_pool2d.default) + find(graph, aten.mean.dim)
+    before, after = parameters(node.args[0]), parameters(quantiser_of(node))
+    assert before != after  # an average's range is smaller than that of the pixels
+    fc = only(graph, aten.linear.default)
+    assert parameters(fc.args[0]) == after  # flatten keeps it
+
+
+def test_histogram_cuts_outliers_off_and_minmax_does_not() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()).eval()
+    torch.manual_seed(0)
+    batch = torch.randn(4, 1, 256, 256)
+    batch[0, 0, 0, 0] = 8
+    scales = {}
+    for observer in ("histogram", "minmax"):
+        graph = quantise(model, (batch[:1],), [batch], observer=observer)
+        scales[observer], _ = parameters(find(graph, Q)[0])
+    span = 8 - float(batch.min())
+    assert scales["minmax"] == pytest.approx(span / 255, rel=1e-3)
+    assert scales["histogram"] < 0.9 * scales["minmax"]
+
+
+def test_calibration_reports_progress() -> None:
+    prepared = prepare(Block().eval(), (torch.zeros(1, 3, 8, 8),))
+    seen: list[tuple[int, int | None]] = []
+    calibrate(prepared, [torch.randn(n, 3, 8, 8) for n in (1, 3)], progress=lambda *done: seen.append(done))
+    assert seen == [(1, 2), (2, 2)]
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+def test_unsupported_operators_are_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Softmax(1)).eval()
+    with pytest.raises(UnsupportedOperatorError, match=r"layer '1': operator aten.softmax.int is not supported"):
+        quantise(model, (torch.zeros(1, 3, 4, 4),), [torch.zeros(1, 3, 4, 4)])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.mean(1),
+        lambda x: F.adaptive_avg_pool2d(x, 2),
+        lambda x: x + 1,
+        lambda x: x + x.mean((2, 3), keepdim=True),
+    ],
+)
+def test_what_only_looks_supported_is_refused(function) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    with pytest.raises(UnsupportedOperatorError, match="is not supported by the accelerator"):
+        prepare(Net().eval(), (torch.zeros(1, 3, 4, 4),))
+
+
+def test_training_mode_is_refused() -> None:
+    with pytest.raises(QuantisationError, match="training mode"):
+        prepare(Block(), (torch.zeros(1, 3, 8, 8),))
+
+
+def test_missing_calibration_is_refused() -> None:
+    with pytest.raises(QuantisationError, match="no calibration pictures"):
+        quantise(Block().eval(), (torch.zeros(1, 3, 8, 8),), [])
+
+
+def test_networks_that_do_not_export_are_refused() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(QuantisationError, match=r"torch\.export cannot take Branching"):
+        prepare(Branching().eval(), (torch.zeros(1, 3),))
+
+
+def test_unreadable_files_are_refused(tmp_path) -> None:
+    (tmp_path / "text.pt2").write_text("not a program")
+    with pytest.raises(QuantisationError, match=r"text.pt2: not a readable .pt2"):
+        load(tmp_path / "text.pt2")
+    with pytest.raises(QuantisationError, match="no such file"):
+        load(tmp_path / "absent.pt2")
+
+
+def test_unknown_observer_is_refused() -> None:
+    with pytest.raises(ValueError, match="observer 'best' is unknown; use one of histogram, minmax"):
+        RowcastQuantizer("best")
