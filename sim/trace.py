@@ -1,0 +1,36 @@
+"""Traces in Chrome's trace-event format, for Perfetto or chrome://tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hw.spec.isa import Queue
+from hw.spec.program import Program
+from sim.backend import TraceEvent
+
+__all__ = ["chrome_trace"]
+
+
+def chrome_trace(program: Program, events: Sequence[TraceEvent]) -> dict[str, Any]:
+    """Return a JSON-able trace: one track per queue, one slice per instruction; 1 microsecond shown is 1 cycle."""
+    instructions = program.instructions()
+    layer_of = {pc: layer.name for layer in program.layers for pc in layer.instructions}
+    records: list[dict[str, Any]] = [
+        {"name": "thread_name", "ph": "M", "pid": 0, "tid": int(queue), "args": {"name": queue.name}} for queue in Queue
+    ]
+    for event in events:
+        text = str(instructions[event.pc])
+        records.append(
+            {
+                "name": layer_of.get(event.pc, instructions[event.pc].opcode.name),
+                "cat": event.queue.name,
+                "ph": "X",
+                "pid": 0,
+                "tid": int(event.queue),
+                "ts": event.start,
+                "dur": event.done - event.start,
+                "args": {"pc": event.pc, "instruction": text},
+            }
+        )
+    return {"traceEvents": records, "otherData": {"unit": "1 us = 1 clock cycle"}}
