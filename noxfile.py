@@ -1,0 +1,63 @@
+"""Sessions: ``nox -s demo | tests | cocotb | lint | bench``.
+
+All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
+else the ``.venv`` that ``make venv`` creates.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "tests", "cocotb"]
+
+ROOT = Path(__file__).parent
+WORKERS = "2"
+
+
+def python(session: nox.Session) -> str:
+    """Return an interpreter in which the project is installed with all extras."""
+    try:
+        importlib.metadata.version("rowcast")
+    except importlib.metadata.PackageNotFoundError:
+        session.run("make", "venv", external=True)
+        return str(ROOT / ".venv" / "bin" / "python")
+    return sys.executable
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests and simulations (arguments go to pytest)."""
+    # One thread per worker: the workers already fill the processors.
+    env = {"OMP_NUM_THREADS": "1"}
+    args = session.posargs or ["-q", "-n", WORKERS, "--ignore=tests/cocotb"]
+    session.run(python(session), "-m", "pytest", *args, env=env, external=True)
+
+
+@nox.session
+def cocotb(session: nox.Session) -> None:
+    """Test benches in cocotb against PyTorch's results (arguments go to pytest)."""
+    args = session.posargs or ["-q", "-n", WORKERS, "tests/cocotb"]
+    session.run(python(session), "-m", "pytest", *args, env={"OMP_NUM_THREADS": "1"}, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, docstrings, deprecated names."""
+    session.run(python(session), "-m", "ruff", "check", ".", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A trained FuSe network on generated RTL, with its charts (arguments go to the demo)."""
+    session.run(python(session), "-m", "sim.demo", *(session.posargs or ["--json"]), external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """CPU time of generation, beside emission of a submodule per PE."""
+    session.run(python(session), "bench/generation.py", *session.posargs, external=True)

@@ -1,0 +1,145 @@
+"""The project's own files: installable, documented, free of deprecated names and of the author's machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SOURCES = sorted(path for top in ("hw", "sw", "sim", "tests", "bench") for path in (ROOT / top).rglob("*.py"))
+PROVIDES = {
+    "scikit-learn": ["sklearn"],
+    "pillow": ["PIL"],
+    "cocotb": ["cocotb", "cocotb_tools"],
+    "cocotbext-axi": ["cocotbext"],
+}
+"""Import names of distributions that do not import under their own name."""
+
+
+def declared() -> dict[str, str]:
+    """Return import name to requirement of every declared dependency."""
+    project = PYPROJECT["project"]
+    requirements = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    names: dict[str, str] = {}
+    for requirement in requirements:
+        name = re.split(r"[\[<>=!~ ]", requirement)[0]
+        names |= dict.fromkeys(PROVIDES.get(name, [name.replace("-", "_")]), requirement)
+    return names
+
+
+def third_party(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"hw", "sw", "sim", "tests"} - {file.stem for file in path.parent.glob("*.py")}
+
+
+def test_imports_are_declared() -> None:
+    known = set(declared())
+    unknown = {str(path.relative_to(ROOT)): extra for path in SOURCES if (extra := third_party(path) - known)}
+    assert unknown == {}
+
+
+def test_extras_cover_everything() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = set(re.fullmatch(r"rowcast\[(.*)\]", everything)[1].split(","))
+    assert named == set(extras) - {"all", "dev"}
+
+
+def test_torch_is_pinned() -> None:
+    assert declared()["torch"] == "torch==2.13.0"
+
+
+def test_packages_are_typed_and_found() -> None:
+    for package in ("hw", "sw", "sim"):
+        assert (ROOT / package / "py.typed").exists()
+
+
+def deprecated(source: str) -> list[str]:
+    """Return uses of what ruff's banned APIs cannot see: keywords, methods, empty cases."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr == "add_sync_process":
+            found.append(f"line {node.lineno}: add_sync_process: use add_testbench")
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("Signal", "Const", "am.Signal") and any(word.arg == "reset" for word in node.keywords):
+                found.append(f"line {node.lineno}: reset=: use init=")
+            if called == "m.Case" and not node.args:
+                found.append(f"line {node.lineno}: empty Case: use m.Default()")
+    return found
+
+
+def test_no_deprecated_amaranth() -> None:
+    assert {str(path): uses for path in SOURCES if (uses := deprecated(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize("source", ["sim.add_sync_process(f)", "Signal(8, reset=1)", "with m.Case(): pass"])
+def test_deprecated_amaranth_is_found(source: str) -> None:
+    assert len(deprecated(source)) == 1
+
+
+def text_files() -> list[Path]:
+    suffixes = {".py", ".md", ".toml", ".v", ".vlt", ".h", ".cpp", ".json", ".f"}
+    tops = [path for path in ROOT.iterdir() if path.is_file() and (path.suffix in suffixes or path.name == "Makefile")]
+    folders = ("hw", "sw", "sim", "tests", "docs", "bench", ".ci")
+    inside = [path for top in folders for path in (ROOT / top).rglob("*") if path.suffix in suffixes or path.name == "run"]
+    return sorted([*tops, *inside])
+
+
+def test_no_absolute_home_paths() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:" + "home|root|work|Users" + r")/\w")
+    offenders = [str(path.relative_to(ROOT)) for path in text_files() if pattern.search(path.read_text())]
+    assert len(text_files()) > 50
+    assert offenders == []
+
+
+def test_files_are_short() -> None:
+    """One file, one idea."""
+    sources = [path for path in SOURCES if not path.is_relative_to(ROOT / "tests")]
+    long = {str(path.relative_to(ROOT)): n for path in sources if (n := len(path.read_text().splitlines())) > 450}
+    assert long == {}
+
+
+def test_readme_names_only_what_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for module in set(re.findall(r"python -m ([\w.]+)", readme)):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists() or (ROOT / module.replace(".", "/")).is_dir(), module
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^    make (\w+)", readme, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert "://" in link or (ROOT / link).exists(), link
+
+
+def test_changelog_names_the_version() -> None:
+    assert f"## [{PYPROJECT['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_make_names_missing_programs(tmp_path: Path) -> None:
+    """Without a compiler, one line says what to install."""
+    for name in ("python3", "make", "sh"):
+        found = subprocess.run(["sh", "-c", f"command -v {name}"], capture_output=True, text=True, check=True)
+        (tmp_path / name).symlink_to(found.stdout.strip())
+    done = subprocess.run(
+        [str(tmp_path / "make"), "venv", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "rowcast: not found: g++ perl. Install with your package manager, e.g. apt-get install g++ perl" in done.stderr
