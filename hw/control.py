@@ -7,23 +7,20 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.axi import AXI4LiteSignature, AXI4ReadSignature
-from hw.counters import EXEC_EVENTS, LOAD_EVENTS, STORE_EVENTS, PerformanceCounters
-from hw.csr_block import DATA_WIDTH, REGIONS_LAYOUT, CSRBlock
+from hw.counters import EVENTS, PerformanceCounters
+from hw.csr_block import DATA_WIDTH, CSRBlock
 from hw.fetch import Fetcher
-from hw.layouts import PC_WIDTH, table_layout
+from hw.layouts import PC_WIDTH, REGIONS_LAYOUT, table_layout
 from hw.ports import ErrorSignature, UnitSignature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import CSR_ADDR_WIDTH, REGISTERS, Counter, ErrorCause
 from hw.spec.isa import Queue
 from hw.token_queue import TokenCounters, TokenQueue
 
-__all__ = ["EVENTS", "UNITS", "Control", "flush_cycles"]
+__all__ = ["UNITS", "Control", "flush_cycles"]
 
 UNITS = {queue: queue.name.lower() for queue in Queue}
 """Queue to the name of its unit in members and ports."""
-
-EVENTS = {Queue.LOAD: LOAD_EVENTS, Queue.EXEC: EXEC_EVENTS, Queue.STORE: STORE_EVENTS}
-"""What each unit reports to the counters."""
 
 _STATUS = table_layout(REGISTERS["STATUS"].fields)
 

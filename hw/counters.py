@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Shape, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.exec_unit import EXEC_EVENTS
+from hw.layouts import DMA_EVENTS_LAYOUT
 from hw.spec.csr import COUNTER_WIDTH, COUNTERS, Counter
+from hw.spec.isa import Queue
 
-__all__ = ["EXEC_EVENTS", "INCREMENTS", "LOAD_EVENTS", "STORE_EVENTS", "PerformanceCounters"]
+__all__ = ["EVENTS", "INCREMENTS", "PerformanceCounters"]
 
-BYTES_WIDTH = 16
-RETIRE_WIDTH = 3
+RETIRE_WIDTH = len(Queue).bit_length()
+"""Bits of the instructions that can end in one cycle: one per queue, or HEADER or HALT."""
 
-_DMA_EVENTS = data.StructLayout({"busy": 1, "dram": 1, "port": 1, "bytes": BYTES_WIDTH})
-LOAD_EVENTS = _DMA_EVENTS
-STORE_EVENTS = _DMA_EVENTS
-EXEC_EVENTS = data.StructLayout({"gemm": 1, "stos": 1, "vec": 1, "port": 1, "drain": 1})
-"""What the units report each cycle; ``load.busy`` feeds counter LOAD_BUSY, and so on."""
+EVENTS = {Queue.LOAD: DMA_EVENTS_LAYOUT, Queue.EXEC: EXEC_EVENTS, Queue.STORE: DMA_EVENTS_LAYOUT}
+"""What each unit reports every cycle; the load unit's ``busy`` feeds counter LOAD_BUSY, and so on."""
 
 
 def _width(counter: Counter) -> int:
-    if counter.name.endswith("_BYTES"):
-        return BYTES_WIDTH
-    return RETIRE_WIDTH if counter is Counter.INSTRUCTIONS else 1
+    if counter is Counter.INSTRUCTIONS:
+        return RETIRE_WIDTH
+    for queue, layout in EVENTS.items():
+        event = counter.name.removeprefix(f"{queue.name}_").lower()
+        if event != counter.name.lower() and event in layout.members:
+            return Shape.cast(layout.members[event]).width
+    return 1
 
 
 INCREMENTS = data.StructLayout({counter.name: unsigned(_width(counter)) for counter in Counter})

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.axi import AXI4LiteSignature, Resp
-from hw.layouts import table_layout
+from hw.layouts import REGIONS_LAYOUT, table_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import (
     COUNTER_WIDTH,
@@ -23,12 +23,9 @@ from hw.spec.csr import (
 )
 from hw.spec.isa import ISA_VERSION
 
-__all__ = ["REGIONS_LAYOUT", "STATE_REGISTERS", "CSRBlock"]
+__all__ = ["STATE_REGISTERS", "CSRBlock"]
 
 DATA_WIDTH = 32
-
-REGIONS_LAYOUT = data.ArrayLayout(data.StructLayout({"base": 64, "size": 32}), REGION_COUNT)
-"""Base address and size in bytes of every DRAM region."""
 
 STATE_REGISTERS = ("STATUS", "ERR_CAUSE", "ERR_PC", "ERR_INFO")
 """Read-only registers whose value the accelerator provides while it runs."""

@@ -8,8 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.axi import AXI4ReadSignature, Burst, Cache
-from hw.csr_block import REGIONS_LAYOUT
-from hw.layouts import PC_WIDTH, table_layout, unit_payload
+from hw.layouts import PC_WIDTH, REGIONS_LAYOUT, table_layout, unit_payload
 from hw.ports import ErrorSignature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import REGION_COUNT, ErrorCause

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import PC_WIDTH, unit_payload
@@ -15,7 +16,7 @@ __all__ = ["IN_FLIGHT_DEPTH", "QUEUE_DEPTH", "TokenCounters", "TokenQueue"]
 QUEUE_DEPTH = 4
 """Instructions a queue holds in front of its unit."""
 
-IN_FLIGHT_DEPTH = 4
+IN_FLIGHT_DEPTH = 8
 """Instructions a unit may have accepted and not finished."""
 
 _ENTRY = data.StructLayout({"signal": len(Queue), "pc": PC_WIDTH})
@@ -83,7 +84,8 @@ class TokenQueue(wiring.Component):
         wait = head.word[HALT.offsets["wait"] :][: len(Queue)]
         signal = head.word[HALT.offsets["signal"] :][: len(Queue)]
 
-        in_flight = Signal(data.ArrayLayout(_ENTRY, IN_FLIGHT_DEPTH))
+        m.submodules.in_flight = in_flight = Memory(shape=_ENTRY, depth=IN_FLIGHT_DEPTH, init=[])
+        enter, leave = in_flight.write_port(), in_flight.read_port(domain="comb")
         newest, oldest = Signal(range(IN_FLIGHT_DEPTH)), Signal(range(IN_FLIGHT_DEPTH))
         level = Signal(range(IN_FLIGHT_DEPTH + 1))
         issued = Signal()
@@ -98,21 +100,22 @@ class TokenQueue(wiring.Component):
             issued.eq(self.issue.valid & self.issue.ready),
             fifo.r_en.eq(issued),
             self.take.eq(wait & issued.replicate(len(Queue))),
-            self.give.eq(in_flight[oldest].signal & self.done.replicate(len(Queue))),
+            self.give.eq(leave.data.signal & self.done.replicate(len(Queue))),
             self.busy.eq(level != 0),
+            enter.en.eq(issued),
+            enter.addr.eq(newest),
+            enter.data.signal.eq(signal),
+            enter.data.pc.eq(head.pc),
+            leave.addr.eq(oldest),
         ]
         with m.If(self.busy):
-            m.d.comb += self.oldest_pc.eq(in_flight[oldest].pc)
+            m.d.comb += self.oldest_pc.eq(leave.data.pc)
         with m.Else():
             m.d.comb += self.oldest_pc.eq(head.pc)
 
         m.d.sync += level.eq(level + issued - self.done)
         with m.If(issued):
-            m.d.sync += [
-                in_flight[newest].signal.eq(signal),
-                in_flight[newest].pc.eq(head.pc),
-                newest.eq(newest + 1),
-            ]
+            m.d.sync += newest.eq(newest + 1)
         with m.If(self.done):
             m.d.sync += oldest.eq(oldest + 1)
         return m

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hw.counters import EXEC_EVENTS, INCREMENTS, LOAD_EVENTS, STORE_EVENTS, PerformanceCounters
+from hw.counters import EVENTS, INCREMENTS, PerformanceCounters
 from hw.spec.csr import Counter
+from hw.spec.isa import Queue
 from tests.hw.control_bench import simulate
 
 
@@ -39,7 +40,6 @@ def test_counts_what_is_enabled() -> None:
 
 
 def test_every_event_has_a_counter() -> None:
-    units = {"LOAD": LOAD_EVENTS, "EXEC": EXEC_EVENTS, "STORE": STORE_EVENTS}
-    names = {f"{unit}_{event.upper()}" for unit, layout in units.items() for event, _ in layout}
-    others = {"CYCLES", "INSTRUCTIONS", "FETCH_DRAM", *(f"{unit}_TOKEN" for unit in units)}
+    names = {f"{queue.name}_{event.upper()}" for queue, layout in EVENTS.items() for event, _ in layout}
+    others = {"CYCLES", "INSTRUCTIONS", "FETCH_DRAM", *(f"{queue.name}_TOKEN" for queue in Queue)}
     assert names | others == {counter.name for counter in Counter}

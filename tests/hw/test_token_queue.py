@@ -106,9 +106,11 @@ def test_depth_latency_and_in_flight_limit() -> None:
             await put(ctx, dut, 0, 0, pc)
         assert not ctx.get(dut.enq.ready)
         ctx.set(dut.issue.ready, 1)
-        await ctx.tick().repeat(IN_FLIGHT_DEPTH)
+        for pc in range(QUEUE_DEPTH, IN_FLIGHT_DEPTH):
+            await put(ctx, dut, 0, 0, pc)
+        await ctx.tick().repeat(3)
         assert ctx.get(dut.empty) and ctx.get(dut.busy)
-        await put(ctx, dut, 0, 0, 9)
+        await put(ctx, dut, 0, 0, 99)
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.issue.valid), "nothing more is issued until one is done"
         ctx.set(dut.done, 1)
