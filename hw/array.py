@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.delay import delayed
 from hw.layouts import pixels
 from hw.pe import mac_latency
 from hw.row import Row, sums
@@ -13,15 +14,6 @@ from hw.shared import shared
 from hw.spec.config import AcceleratorConfig
 
 __all__ = ["Array"]
-
-
-def delay(m: Module, value: Signal, cycles: int, name: str) -> Signal:
-    """Return `value` delayed by `cycles` registers (reset to 0)."""
-    for stage in range(cycles):
-        later = Signal(value.shape(), name=f"{name}_{stage}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value
 
 
 class Array(Component):
@@ -34,9 +26,9 @@ class Array(Component):
     GEMM: ``w[i]`` times ``a[halo + j]`` is accumulated in PE (i, j); ``last`` marks a tile's last step.  Tiles may
     follow each other when the last steps are at least `tile_rows` cycles apart.
 
-    ST-OS: ``v_en`` shifts line ``a`` into the top row; ``capture`` (a cycle after the last shift at the earliest) copies
-    the lines into the windows; each following cycle multiplies window and tap ``w[i]`` and moves the window one
-    place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` cycles apart.
+    ST-OS: ``v_en`` shifts line ``a`` into the top row; ``capture`` (a cycle after the last shift at the earliest)
+    copies the lines into the windows; each following cycle multiplies window and tap ``w[i]`` and moves the window
+    one place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` cycles apart.
 
     Results appear on ``out``, one row of a tile a cycle, row tile_rows-1 first, with ``out_valid``:
 
@@ -91,8 +83,8 @@ class Array(Component):
 
         # --- tile boundaries: `clear` reaches PE (i, j) i + j cycles after PE (0, 0) in GEMM, all at once in ST-OS
         finish = Signal()  # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS)
-        m.d.comb += finish.eq(delay(m, self.last, mac, "finish"))
-        tile_rows = delay(m, self.tile_rows, mac, "tile_rows")
+        m.d.comb += finish.eq(delayed(m, self.last, mac, name="finish", reset_less=False)[-1])
+        tile_rows = delayed(m, self.tile_rows, mac, name="tile_rows")[-1]
         diagonal = [Signal(name=f"clear_d{index}") for index in range(rows + cols - 1)]
         m.d.sync += [diagonal[0].eq(finish & ~stos)]
         m.d.sync += [after.eq(before) for before, after in zip(diagonal, diagonal[1:], strict=False)]
@@ -115,9 +107,7 @@ class Array(Component):
             m.d.sync += countdown.eq(countdown - 1)
         go_first = Signal()
         m.d.comb += go_first.eq(countdown == 1)
-        go_gemm = [go_first]
-        for column in range(1, cols):
-            go_gemm.append(delay(m, go_gemm[-1], 1, f"go{column}"))
+        go_gemm = delayed(m, go_first, cols - 1, name="go", reset_less=False)
         go_stos = Signal()
         m.d.sync += go_stos.eq(together)
         go = Signal(cols)
@@ -128,7 +118,7 @@ class Array(Component):
         for lane in range(config.read_lanes):
             skewed: ValueLike = 0  # halo lanes carry nothing in GEMM mode
             if lane >= halo:
-                skewed = delay(m, self.a[lane], lane - halo, f"skew_a{lane - halo}")
+                skewed = delayed(m, self.a[lane], lane - halo, name=f"skew_a{lane - halo}")[-1]
             m.d.comb += top[lane].eq(Mux(stos, self.a[lane], skewed))
         above: View | Signal = top
         results: View | None = None
@@ -137,7 +127,7 @@ class Array(Component):
             m.submodules[f"row{index}"] = row
             clear = Cat(diagonal[index + column] | together | self.flush for column in range(cols))
             m.d.comb += [
-                row.h_in.eq(delay(m, self.w[index], index, f"skew_w{index}")),
+                row.h_in.eq(delayed(m, self.w[index], index, name=f"skew_w{index}")[-1]),
                 row.v_in.eq(above),
                 row.clear.eq(clear),
                 row.used.eq(used[index]),
@@ -174,15 +164,11 @@ class Array(Component):
         m.d.comb += bottom_valid.eq(moving)
 
         # --- deskew: column j of a GEMM row arrives j cycles after column 0
-        m.d.comb += self.out_valid.eq(Mux(stos, bottom_valid, delay(m, bottom_valid, cols - 1, "valid_deskew")))
+        aligned_valid = delayed(m, bottom_valid, cols - 1, name="valid_deskew", reset_less=False)[-1]
+        m.d.comb += self.out_valid.eq(Mux(stos, bottom_valid, aligned_valid))
         for column in range(cols):
             straight = Signal(signed(32), name=f"bottom{column}")
             m.d.comb += straight.eq(results[column])
-            aligned = straight
-            for stage in range(cols - 1 - column):
-                later = Signal(signed(32), name=f"deskew{column}_{stage}", reset_less=True)
-                m.d.sync += later.eq(aligned)
-                aligned = later
+            aligned = delayed(m, straight, cols - 1 - column, name=f"deskew{column}")[-1]
             m.d.comb += self.out[column].eq(Mux(stos, straight, aligned))
         return m
-

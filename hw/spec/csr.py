@@ -212,8 +212,8 @@ def _registers() -> list[Register]:
     for index in range(REGION_COUNT):
         base = 0x050 + 16 * index
         regs += [
-            Register(f"REGION{index}_BASE_LO", base, Access.RW, f"region {index}: base address, bits 31:0, 4 KiB aligned"),
-            Register(f"REGION{index}_BASE_HI", base + 4, Access.RW, f"region {index}: base address, bits 63:32"),
+            Register(f"REGION{index}_BASE_LO", base, Access.RW, f"region {index}: base, bits 31:0, 4 KiB aligned"),
+            Register(f"REGION{index}_BASE_HI", base + 4, Access.RW, f"region {index}: base, bits 63:32"),
             Register(f"REGION{index}_SIZE", base + 8, Access.RW, f"region {index}: size in bytes"),
         ]
     for counter, doc in COUNTERS.items():

@@ -1,4 +1,4 @@
-"""Instruction set: field tables and semantics.  The assembler, disassembler, RTL layouts and ISA document derive from it.
+"""Instruction set: field tables and semantics.  Assembler, disassembler, RTL layouts and ISA document derive from it.
 
 Every instruction is one 512-bit little-endian word.  Three in-order queues (load, execute, store) run concurrently
 and are ordered by token counters: an instruction takes one token from each queue named in ``wait`` before it starts,
@@ -120,7 +120,7 @@ HEADER = FieldTable(
         Field("config_hash", 64, "AcceleratorConfig.hash the program was compiled for"),
         Field("count", 32, "instructions in the program, this one and HALT included"),
     ),
-    """First instruction of every program.  The accelerator stops with HASH_MISMATCH unless both identities are its own.""",
+    """First instruction of every program.  Both identities must be the accelerator's own, else HASH_MISMATCH.""",
 )
 
 _DMA = (
@@ -164,7 +164,7 @@ EXEC = FieldTable(
     (
         *_HEAD,
         Field("mode", 2, "GEMM, STOS_CH, STOS_LN or VEC (Mode)"),
-        Field("depthwise", 1, "GEMM only: one input channel per output channel, computed one at a time (im2col baseline)"),
+        Field("depthwise", 1, "GEMM only: one input channel per output channel, one at a time (im2col baseline)"),
         Field("overlap", 1, "may start while the previous EXEC drains: it reads nothing that one writes"),
         Field("in_base", 24, "byte address of channel 0, line 0, pixel 0 of the input"),
         Field("in_cs", 24, "input bytes from channel to channel"),
@@ -261,6 +261,8 @@ class Instruction:
     values: dict[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> int:
+        if name not in self.table.offsets:
+            raise KeyError(f"{self.opcode.name} has no field {name}")
         return self.values.get(name, 0) if name != "opcode" else int(self.opcode)
 
     @property

@@ -56,8 +56,6 @@ def quantize_multiplier(real: float, *, max_shift: int = 47) -> tuple[int, int]:
     shift = min(max(16 - exponent, 0), max_shift)
     mult = round(math.ldexp(real, shift))
     if mult == 1 << 16:
-        if shift == 0:
-            raise QuantRangeError(f"multiplier {real} is outside 0 to 65535")
         mult, shift = mult >> 1, shift - 1
     return mult, shift
 
@@ -99,11 +97,15 @@ class Numerics:
         return np.clip(np.asarray(value, np.int64), -(1 << (width - 1)), (1 << (width - 1)) - 1)
 
     def check_accumulator(self, value: npt.ArrayLike) -> None:
-        """Raise :class:`QuantRangeError` if a value does not fit the accumulator (the compiler proves that none does)."""
-        array = np.asarray(value, np.int64)
-        limit = 1 << (self.acc_width - 1)
+        """Raise :class:`QuantRangeError` if a value exceeds the accumulator (the compiler proves that none does)."""
+        self._check_width("accumulator", value, self.acc_width)
+
+    @staticmethod
+    def _check_width(what: str, value: npt.ArrayLike, width: int) -> None:
+        array = np.asarray(value)
+        limit = 1 << (width - 1)
         if array.size and (array.min() < -limit or array.max() >= limit):
-            raise QuantRangeError(f"accumulator {int(array.min())} .. {int(array.max())} exceeds {self.acc_width} bits")
+            raise QuantRangeError(f"{what} {int(array.min())} .. {int(array.max())} exceeds {width} bits")
 
     def output(
         self,
@@ -120,7 +122,13 @@ class Numerics:
         res_zp: int = 0,
         res_mult: int = 0,
     ) -> npt.NDArray[np.int8]:
-        """Return int8 outputs of int32 accumulators (any shape; bias, mult and shift broadcast against it)."""
+        """Return int8 outputs of int32 accumulators (any shape; bias, mult and shift broadcast against it).
+
+        Raises
+        ------
+        QuantRangeError
+            If accumulator plus bias exceeds `acc_width`.
+        """
         total = np.asarray(acc, np.int64) + np.asarray(bias, np.int64)
         self.check_accumulator(total)
         mid = self.saturate(rshift_round(total * np.asarray(mult, np.int64), shift), self.mid_width)
@@ -130,8 +138,15 @@ class Numerics:
         return np.clip(out, q_lo, q_hi).astype(np.int8)
 
     def pool(self, total: npt.ArrayLike, *, bias: int, mult: int, shift: int, zp: int) -> npt.NDArray[np.int8]:
-        """Return the int8 global average of sums of int8 outputs: ``clamp(rshift_round((total+bias)*mult, shift) + zp)``."""
+        """Return the int8 global average of sums of int8: ``clamp(rshift_round((total+bias)*mult, shift) + zp)``.
+
+        Raises
+        ------
+        QuantRangeError
+            If sum plus bias exceeds `pool_width`.
+        """
         value = np.asarray(total, np.int64) + bias
+        self._check_width("pooled sum", value, self.pool_width)
         mid = self.saturate(rshift_round(value * mult, shift), self.mid_width)
         return np.clip(mid + zp, -128, 127).astype(np.int8)
 

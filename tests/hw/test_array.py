@@ -59,7 +59,9 @@ class ArrayBench:
     stos_from: int | None = None
 
 
-def gemm_schedule(bench: ArrayBench, rng: np.random.Generator, tiles: list[tuple[int, int]], start: int, *, gaps: bool = False):
+def gemm_schedule(
+    bench: ArrayBench, rng: np.random.Generator, tiles: list[tuple[int, int]], start: int, *, gaps: bool = False
+):
     """Schedule tiles of (K, used rows), back to back; returns expected rows in order and the cycle after the last."""
     config = bench.config
     rows, cols, halo = config.rows, config.cols, config.halo
@@ -92,6 +94,10 @@ CONFIGS = [
 IDS = [f"{c.rows}x{c.cols}{'' if c.stos else '-plain'}{'-pipe' if c.pipeline_mac else ''}" for c in CONFIGS]
 
 
+STOS = [config for config in CONFIGS if config.stos]
+STOS_IDS = [name for name, config in zip(IDS, CONFIGS, strict=True) if config.stos]
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)
 @pytest.mark.parametrize("gaps", [False, True], ids=["dense", "gaps"])
 def test_gemm_tiles_follow_each_other_every_max_k_rows(config: AcceleratorConfig, gaps: bool) -> None:
@@ -119,7 +125,7 @@ def test_gemm_drains_used_rows_only(config: AcceleratorConfig) -> None:
     assert [row for _, row in bench.rows] == expected
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c.stos], ids=[i for i, c in zip(IDS, CONFIGS, strict=True) if c.stos])
+@pytest.mark.parametrize("config", STOS, ids=STOS_IDS)
 @pytest.mark.parametrize("kernel", [1, 2, 3])
 def test_stos_rows_are_independent_convolutions(config: AcceleratorConfig, kernel: int) -> None:
     """A row convolution tile every max(rows, K) cycles: lines loaded while the tile before is multiplied."""
@@ -139,12 +145,13 @@ def test_stos_rows_are_independent_convolutions(config: AcceleratorConfig, kerne
         bench.step(load + rows, capture=1)
         for t in range(kernel):  # last tap of the kernel first
             k = kernel - 1 - t
-            bench.step(
-                load + rows + 1 + t, w=[int(x) for x in taps[:, k]], last=int(t == kernel - 1), tile_rows=rows
-            )
+            bench.step(load + rows + 1 + t, w=[int(x) for x in taps[:, k]], last=int(t == kernel - 1), tile_rows=rows)
         # column j's window for tap k: register halo + j - (kernel-1-k) before any move
         want = [
-            [sum(int(taps[r, k]) * int(lines[r, halo + j - (kernel - 1 - k)]) for k in range(kernel)) for j in range(cols)]
+            [
+                sum(int(taps[r, k]) * int(lines[r, halo + j - (kernel - 1 - k)]) for k in range(kernel))
+                for j in range(cols)
+            ]
             for r in range(rows)
         ]
         expected += want[::-1]
@@ -154,7 +161,7 @@ def test_stos_rows_are_independent_convolutions(config: AcceleratorConfig, kerne
     assert bench.rows[-1][0] == end + bench.dut.LATENCY_STOS
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c.stos], ids=[i for i, c in zip(IDS, CONFIGS, strict=True) if c.stos])
+@pytest.mark.parametrize("config", STOS, ids=STOS_IDS)
 def test_streaming_columns_after_gemm(config: AcceleratorConfig) -> None:
     """Mode change from GEMM to line streaming; a line enters and is captured every cycle, n + K - 1 cycles a tile."""
     rng = np.random.default_rng(3)
@@ -164,7 +171,7 @@ def test_streaming_columns_after_gemm(config: AcceleratorConfig) -> None:
     start = cycle + 2 * rows + cols + 4
     bench.stos_from = start
     kernel = 3
-    for tile, used in enumerate([rows, max(1, rows - 1), rows]):
+    for used in (rows, max(1, rows - 1), rows):
         plane = rng.integers(-128, 128, (used + kernel - 1, lanes))
         taps = rng.integers(-128, 128, kernel)
         for s in range(used + kernel - 1):
@@ -174,8 +181,10 @@ def test_streaming_columns_after_gemm(config: AcceleratorConfig) -> None:
                 bench.step(start + s + 1, capture=1)
                 bench.step(start + s + 2, w=[int(taps[k])] * rows, last=int(k == kernel - 1), tile_rows=used)
         start += used + kernel - 1
-        lines = [[sum(int(taps[k]) * int(plane[y + k, halo + j]) for k in range(kernel)) for j in range(cols)] for y in range(used)]
+        lines = [
+            [sum(int(taps[k]) * int(plane[y + k, halo + j]) for k in range(kernel)) for j in range(cols)]
+            for y in range(used)
+        ]
         expected += lines  # row used-1 holds the first line and leaves first
-        del tile
     bench.run(2 * rows + cols + 10)
     assert [row for _, row in bench.rows] == expected

@@ -1,0 +1,289 @@
+"""Walks the tiles and steps of GEMM and VEC instructions: one operand vector and one weight word per cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.layouts import act_addr_width, range_width, table_layout
+from hw.ports import ReadSignature
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import EXEC, Mode
+from hw.window import X_WIDTH, lane_range
+
+__all__ = ["POINTER_WIDTH", "WEIGHT_POINTER_WIDTH", "GemmSequencer"]
+
+POINTER_WIDTH = 28
+"""Bits of a signed byte pointer: addresses of 24 bits, plus what padding subtracts and overhang adds."""
+
+WEIGHT_POINTER_WIDTH = 24
+"""Bits of a weight word pointer."""
+
+
+class GemmSequencer(Component):
+    """Issues the steps of one GEMM, depthwise-GEMM or VEC instruction.
+
+    Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  Depthwise GEMM and
+    VEC have blocks of one channel, whose input is the channel itself.  A step is issued when its operand read is
+    granted; a tile's last step also waits until the previous tile's rows have room to drain.  Two pipeline stages
+    lie between the counters and the request.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Attributes
+    ----------
+    cfg : struct of isa.EXEC, in
+        The instruction; stable from ``start`` until ``active`` falls.
+    start : in
+        One cycle, while not active.
+    active : out
+        From the cycle after ``start`` until the last step has been issued.
+    operand : ReadSignature, out
+        Lane ``halo + j`` reads column j's pixel.
+    issue : out
+        A step is issued in this cycle; the members below belong to it.
+    weight_addr, lane, one_lane : out
+        Weight word; depthwise: the lane of it that feeds row 0.
+    last, tile_rows : out
+        Last step of a tile, and the rows in use.
+    drain_wait : out
+        The next step waits for the drain (performance counter).
+    range_error : out
+        The read in this cycle's request reaches beyond the scratchpad.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "cfg": In(table_layout(EXEC)),
+                "start": In(1),
+                "active": Out(1),
+                "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
+                "issue": Out(1),
+                "weight_addr": Out(WEIGHT_POINTER_WIDTH),
+                "lane": Out(range(config.rows)),
+                "one_lane": Out(1),
+                "last": Out(1),
+                "tile_rows": Out(range(config.rows + 1)),
+                "drain_wait": Out(1),
+                "range_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the counters and the two request stages."""
+        m = Module()
+        config, cfg = self.config, self.cfg
+        rows, cols, halo = config.rows, config.cols, config.halo
+        pointer = signed(POINTER_WIDTH)
+        position = signed(X_WIDTH)
+        bound = range_width(config.read_lanes)
+
+        vec, single = Signal(), Signal()
+        m.d.comb += [vec.eq(cfg.mode == Mode.VEC), single.eq(vec | cfg.depthwise)]
+
+        # --- stage A: counters
+        run = Signal()
+        line_step = Signal(pointer)  # bytes from output line to output line
+        first_line = Signal(pointer)  # pointer of the line under tap ky = 0 of output line 0
+        last_x = Signal(position)  # position of the last output pixel, at stride 1
+        outer_left = Signal(17)
+        outer_base = Signal(pointer)
+        line_left = Signal(16)
+        line_base = Signal(pointer)
+        line_index = Signal(position)  # input line under tap ky = 0
+        tile_x = Signal(position)
+        channel_left = Signal(16)
+        channel_base = Signal(pointer)
+        tap_base = Signal(pointer)
+        ky, kx = Signal(4), Signal(4)
+        block_weight = Signal(WEIGHT_POINTER_WIDTH)
+        weight = Signal(WEIGHT_POINTER_WIDTH)
+        lane = Signal(range(rows))
+
+        block_rows = Signal(range(rows + 1))
+        with m.If(single):
+            m.d.comb += block_rows.eq(1)
+        with m.Else():
+            m.d.comb += block_rows.eq(Mux(outer_left < rows, outer_left, rows))
+        tile_step = Mux(cfg.sx == 2, cols & ~1, cols)
+
+        last_kx, last_ky, last_channel = Signal(), Signal(), Signal()
+        last_tile, last_line, last_outer = Signal(), Signal(), Signal()
+        next_x = Signal(position)
+        m.d.comb += [
+            last_kx.eq(kx == cfg.kw - 1),
+            last_ky.eq(ky == cfg.kh - 1),
+            last_channel.eq(single | (channel_left == 1)),
+            next_x.eq(tile_x + tile_step),
+            last_tile.eq(next_x > last_x),
+            last_line.eq(line_left == 1),
+            last_outer.eq(outer_left == block_rows),
+        ]
+        last_step = Signal()
+        m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
+
+        setup = Signal()
+        m.d.sync += setup.eq(self.start)
+        with m.If(self.start):
+            m.d.sync += [
+                line_step.eq(cfg.sy * cfg.in_pitch),
+                first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
+                last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+            ]
+        with m.If(setup):
+            m.d.sync += [
+                run.eq(1),
+                outer_left.eq(cfg.cout),
+                outer_base.eq(first_line),
+                line_left.eq(cfg.out_h),
+                line_base.eq(first_line),
+                line_index.eq(-cfg.pad_y),
+                tile_x.eq(0),
+                channel_left.eq(cfg.cin),
+                channel_base.eq(first_line),
+                tap_base.eq(first_line),
+                ky.eq(0),
+                kx.eq(0),
+                block_weight.eq(cfg.w_base),
+                weight.eq(cfg.w_base),
+                lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
+            ]
+
+        stage_b = data.StructLayout(
+            {
+                "addr": pointer,
+                "x": position,
+                "line_valid": 1,
+                "weight": WEIGHT_POINTER_WIDTH,
+                "lane": range(rows),
+                "last": 1,
+                "rows": range(rows + 1),
+            }
+        )
+        b_valid, b = Signal(), Signal(stage_b)
+        b_ready, c_ready = Signal(), Signal()
+        advance = Signal()
+        m.d.comb += [b_ready.eq(~b_valid | c_ready), advance.eq(run & b_ready)]
+        input_line = Signal(position)
+        tap_x = Signal(4)  # depthwise weights are stored last tap of a line first, for the ST-OS window
+        m.d.comb += [input_line.eq(line_index + ky), tap_x.eq(Mux(single, cfg.kw - 1 - kx, kx))]
+        with m.If(b_ready):
+            m.d.sync += [
+                b_valid.eq(run),
+                b.addr.eq(tap_base + tile_x + tap_x - cfg.pad_x - halo),
+                b.x.eq(tile_x + tap_x - cfg.pad_x),
+                b.line_valid.eq((input_line >= 0) & (input_line < cfg.in_h)),
+                b.weight.eq(weight),
+                b.lane.eq(lane),
+                b.last.eq(last_step),
+                b.rows.eq(block_rows),
+            ]
+
+        with m.If(advance):
+            m.d.sync += [kx.eq(kx + 1), weight.eq(weight + 1)]
+            with m.If(last_kx):
+                next_tap_base = tap_base + cfg.in_pitch
+                m.d.sync += [kx.eq(0), ky.eq(ky + 1), tap_base.eq(next_tap_base)]
+                with m.If(last_ky):
+                    next_channel = channel_base + cfg.in_cs
+                    m.d.sync += [
+                        ky.eq(0),
+                        channel_left.eq(channel_left - 1),
+                        channel_base.eq(next_channel),
+                        tap_base.eq(next_channel),
+                    ]
+            with m.If(last_step):
+                m.d.sync += [
+                    channel_left.eq(cfg.cin),
+                    channel_base.eq(line_base),
+                    tap_base.eq(line_base),
+                    weight.eq(block_weight),
+                    tile_x.eq(next_x),
+                ]
+                with m.If(last_tile):
+                    next_line = line_base + line_step
+                    m.d.sync += [
+                        tile_x.eq(0),
+                        line_left.eq(line_left - 1),
+                        line_base.eq(next_line),
+                        line_index.eq(line_index + cfg.sy),
+                        channel_base.eq(next_line),
+                        tap_base.eq(next_line),
+                    ]
+                    with m.If(last_line):
+                        next_outer = outer_base + Mux(single, cfg.in_cs, 0)
+                        m.d.sync += [
+                            line_left.eq(cfg.out_h),
+                            line_index.eq(-cfg.pad_y),
+                            outer_left.eq(outer_left - block_rows),
+                            outer_base.eq(next_outer),
+                            line_base.eq(next_outer),
+                            channel_base.eq(next_outer),
+                            tap_base.eq(next_outer),
+                            lane.eq(lane - 1),
+                        ]
+                        with m.If(~single | (lane == 0)):  # a weight block is used up
+                            left = outer_left - block_rows
+                            m.d.sync += [
+                                block_weight.eq(weight + 1),
+                                weight.eq(weight + 1),
+                                lane.eq(Mux(left < rows, left - 1, rows - 1)),
+                            ]
+                        with m.If(last_outer):
+                            m.d.sync += run.eq(0)
+
+        # --- stage B: lanes inside the line; stage C: the request
+        lo, hi = lane_range(m, b.x, cfg.in_w, b.line_valid, first=halo, count=cols)
+        c_valid, c = Signal(), Signal(stage_b)
+        c_lo, c_hi = Signal(bound), Signal(bound)
+        c_beyond = Signal()
+        with m.If(c_ready):
+            m.d.sync += [
+                c_valid.eq(b_valid),
+                c.eq(b),
+                c_lo.eq(lo),
+                c_hi.eq(hi),
+                c_beyond.eq((hi != 0) & (b.addr + hi > config.act_bytes)),
+            ]
+
+        # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used
+        # rows must not reach PEs that still finish earlier tiles
+        drain = Signal(range(rows + 1))
+        settle_cycles = rows + cols + 8
+        settle = Signal(range(settle_cycles + 1))
+        used_rows = Signal(range(rows + 1))
+        may_end = Signal()
+        m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
+        held = Signal()
+        m.d.comb += held.eq(c.last & ~vec & ~may_end)
+        request = self.operand.req
+        m.d.comb += [
+            request.valid.eq(c_valid & ~held),
+            request.payload.addr.eq(c.addr),
+            request.payload.lo.eq(c_lo),
+            request.payload.hi.eq(c_hi),
+            request.payload.fill.eq(cfg.in_zp),
+            self.issue.eq(request.valid & request.ready),
+            c_ready.eq(~c_valid | self.issue),
+            self.weight_addr.eq(c.weight),
+            self.lane.eq(c.lane),
+            self.one_lane.eq(cfg.depthwise),
+            self.last.eq(c.last),
+            self.tile_rows.eq(c.rows),
+            self.drain_wait.eq(c_valid & held),
+            self.range_error.eq(c_valid & c_beyond),
+            self.active.eq(Cat(setup, run, b_valid, c_valid).any()),
+        ]
+        with m.If(self.issue & c.last & ~vec):
+            m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]
+        with m.Else():
+            with m.If(drain != 0):
+                m.d.sync += drain.eq(drain - 1)
+            with m.If(settle != 0):
+                m.d.sync += settle.eq(settle - 1)
+        return m

@@ -1,0 +1,326 @@
+"""Walks the tiles of ST-OS instructions: line loads, captures and taps."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.gemm_sequencer import POINTER_WIDTH, WEIGHT_POINTER_WIDTH
+from hw.layouts import act_addr_width, range_width, table_layout
+from hw.ports import ReadSignature
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import EXEC, Mode
+from hw.window import X_WIDTH, lane_range
+
+__all__ = ["StosSequencer"]
+
+
+class StosSequencer(Component):
+    """Issues the loads, captures and taps of one STOS_CH or STOS_LN instruction (architecture B5).
+
+    A tile is one or more phases; a phase shifts lines down the rows, captures them into the windows and multiplies
+    ``kw`` taps after each capture.
+
+    * STOS_CH, rows = channels: ``kh`` phases of n lines, one per channel, and one capture; lane i feeds row i.
+    * STOS_LN, rows = output lines of one channel: ``min(sy, kh)`` phases; from the n-th line on every line is
+      captured, each capture serving the next ky of the phase (ky = phase, phase + sy, ...); one lane feeds all rows.
+
+    Loads run ahead of the taps by one window: line n+1 may shift in when line n has been captured, and a capture may
+    fall into the last tap's cycle.  So a one-phase, one-capture tile costs max(n, kw) cycles.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Attributes
+    ----------
+    cfg, start, active, operand, drain_wait, range_error
+        As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
+    load : out
+        A line's read is granted in this cycle.
+    capture : out
+        Windows take the line loaded last; at the earliest one cycle after its ``load``.
+    tap : out
+        A tap is issued in this cycle; the members below belong to it.
+    weight_addr, lane, one_lane, last, tile_rows : out
+        Weight word, the lane for all rows (STOS_LN), last tap of the tile, rows in use.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "cfg": In(table_layout(EXEC)),
+                "start": In(1),
+                "active": Out(1),
+                "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
+                "load": Out(1),
+                "capture": Out(1),
+                "tap": Out(1),
+                "weight_addr": Out(WEIGHT_POINTER_WIDTH),
+                "lane": Out(range(config.rows)),
+                "one_lane": Out(1),
+                "last": Out(1),
+                "tile_rows": Out(range(config.rows + 1)),
+                "drain_wait": Out(1),
+                "range_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the load walk, its request stages, and the tap walk."""
+        m = Module()
+        config, cfg = self.config, self.cfg
+        rows, cols, halo = config.rows, config.cols, config.halo
+        pointer, position = signed(POINTER_WIDTH), signed(X_WIDTH)
+
+        lines = Signal()  # rows are lines, not channels
+        m.d.comb += lines.eq(cfg.mode == Mode.STOS_LN)
+
+        # --- constants of the instruction
+        line_step = Signal(pointer)  # one output line
+        load_step = Signal(pointer)  # from row to row
+        middle_step = Signal(pointer)  # next line (CH), next block of lines (LN)
+        outer_step = Signal(pointer)  # next block of channels (CH), next channel (LN)
+        first_line = Signal(pointer)
+        last_x = Signal(position)
+        taps_words = Signal(8)  # weight words per channel block
+        capture_words = Signal(8)  # weight words from capture to capture within a phase
+        last_phase_index = Signal(4)
+        setup = Signal(2)
+        m.d.sync += setup.eq(Cat(self.start, setup[0]))
+        with m.If(self.start):
+            m.d.sync += [
+                line_step.eq(cfg.sy * cfg.in_pitch),
+                first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
+                last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+                taps_words.eq(cfg.kh * cfg.kw),
+                capture_words.eq(cfg.sy * cfg.kw),
+                last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
+            ]
+        with m.If(setup[0]):
+            m.d.sync += [
+                load_step.eq(Mux(lines, line_step, cfg.in_cs)),
+                middle_step.eq(Mux(lines, rows * line_step, line_step)),
+                outer_step.eq(Mux(lines, cfg.in_cs, rows * cfg.in_cs)),
+            ]
+
+        # --- stage A: counters of the load walk
+        run = Signal()
+        outer_left = Signal(17)
+        outer_base = Signal(pointer)
+        middle_left = Signal(16)
+        middle_base = Signal(pointer)
+        middle_line = Signal(position)  # input line under ky = 0 of the tile's first output line
+        tile_x = Signal(position)
+        phase = Signal(4)
+        phase_base = Signal(pointer)
+        phase_weight = Signal(WEIGHT_POINTER_WIDTH)
+        load_base = Signal(pointer)
+        load_line = Signal(position)
+        loaded = Signal(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
+        ky = Signal(4)
+        weight = Signal(WEIGHT_POINTER_WIDTH)
+        block_weight = Signal(WEIGHT_POINTER_WIDTH)
+        lane = Signal(range(rows))
+
+        tile_rows = Signal(range(rows + 1))
+        rows_left = Signal(17)
+        m.d.comb += [
+            rows_left.eq(Mux(lines, middle_left, outer_left)),
+            tile_rows.eq(Mux(rows_left < rows, rows_left, rows)),
+        ]
+        tile_step = Mux(cfg.sx == 2, cols & ~1, cols)
+        next_x = Signal(position)
+        capture, last_load, last_phase = Signal(), Signal(), Signal()
+        last_tile, last_middle, last_outer = Signal(), Signal(), Signal()
+        m.d.comb += [
+            capture.eq(loaded == tile_rows - 1),
+            last_load.eq(capture & (~lines | (ky + cfg.sy >= cfg.kh))),
+            last_phase.eq(phase == last_phase_index),
+            next_x.eq(tile_x + tile_step),
+            last_tile.eq(next_x > last_x),
+            last_middle.eq(Mux(lines, middle_left == tile_rows, middle_left == 1)),
+            last_outer.eq(Mux(lines, outer_left == 1, outer_left == tile_rows)),
+        ]
+        with m.If(setup[1]):
+            m.d.sync += [
+                run.eq(1),
+                outer_left.eq(cfg.cout),
+                outer_base.eq(first_line),
+                middle_left.eq(cfg.out_h),
+                middle_base.eq(first_line),
+                middle_line.eq(-cfg.pad_y),
+                tile_x.eq(0),
+                phase.eq(0),
+                phase_base.eq(first_line),
+                phase_weight.eq(cfg.w_base),
+                load_base.eq(first_line),
+                load_line.eq(-cfg.pad_y),
+                loaded.eq(0),
+                ky.eq(0),
+                weight.eq(cfg.w_base),
+                block_weight.eq(cfg.w_base),
+                lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
+            ]
+
+        stage_b = data.StructLayout(
+            {
+                "addr": pointer,
+                "x": position,
+                "line_valid": 1,
+                "capture": 1,
+                "weight": WEIGHT_POINTER_WIDTH,
+                "lane": range(rows),
+                "last": 1,
+                "rows": range(rows + 1),
+            }
+        )
+        b_valid, b = Signal(), Signal(stage_b)
+        b_ready, c_ready, advance = Signal(), Signal(), Signal()
+        m.d.comb += [b_ready.eq(~b_valid | c_ready), advance.eq(run & b_ready)]
+        window_x = Signal(position)  # pixel in the leftmost window register when the last tap (kw - 1) is multiplied
+        m.d.comb += window_x.eq(tile_x + cfg.kw - 1 - cfg.pad_x - halo)
+        with m.If(b_ready):
+            m.d.sync += [
+                b_valid.eq(run),
+                b.addr.eq(load_base + window_x),
+                b.x.eq(window_x),
+                b.line_valid.eq((load_line >= 0) & (load_line < cfg.in_h)),
+                b.capture.eq(capture),
+                b.weight.eq(weight),
+                b.lane.eq(lane),
+                b.last.eq(last_load & last_phase),
+                b.rows.eq(tile_rows),
+            ]
+
+        with m.If(advance):
+            m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
+            with m.If(capture):
+                m.d.sync += [ky.eq(ky + cfg.sy), weight.eq(weight + capture_words)]
+            with m.Else():
+                m.d.sync += loaded.eq(loaded + 1)
+            with m.If(last_load):
+                next_phase = phase_base + cfg.in_pitch
+                m.d.sync += [
+                    phase.eq(phase + 1),
+                    ky.eq(phase + 1),
+                    phase_base.eq(next_phase),
+                    phase_weight.eq(phase_weight + cfg.kw),
+                    weight.eq(phase_weight + cfg.kw),
+                    load_base.eq(next_phase),
+                    load_line.eq(middle_line + phase + 1),
+                    loaded.eq(0),
+                ]
+                with m.If(last_phase):
+                    m.d.sync += [
+                        phase.eq(0),
+                        ky.eq(0),
+                        phase_base.eq(middle_base),
+                        phase_weight.eq(block_weight),
+                        weight.eq(block_weight),
+                        load_base.eq(middle_base),
+                        load_line.eq(middle_line),
+                        tile_x.eq(next_x),
+                    ]
+                    with m.If(last_tile):
+                        next_middle = middle_base + middle_step
+                        next_line = middle_line + Mux(lines, rows * cfg.sy, cfg.sy)
+                        m.d.sync += [
+                            tile_x.eq(0),
+                            middle_left.eq(middle_left - Mux(lines, tile_rows, 1)),
+                            middle_base.eq(next_middle),
+                            middle_line.eq(next_line),
+                            phase_base.eq(next_middle),
+                            load_base.eq(next_middle),
+                            load_line.eq(next_line),
+                        ]
+                        with m.If(last_middle):
+                            next_outer = outer_base + outer_step
+                            left = outer_left - Mux(lines, 1, tile_rows)
+                            m.d.sync += [
+                                outer_left.eq(left),
+                                outer_base.eq(next_outer),
+                                middle_left.eq(cfg.out_h),
+                                middle_base.eq(next_outer),
+                                middle_line.eq(-cfg.pad_y),
+                                phase_base.eq(next_outer),
+                                load_base.eq(next_outer),
+                                load_line.eq(-cfg.pad_y),
+                                lane.eq(lane - 1),
+                            ]
+                            with m.If(~lines | (lane == 0)):  # a weight block is used up
+                                next_block = block_weight + taps_words
+                                m.d.sync += [
+                                    block_weight.eq(next_block),
+                                    phase_weight.eq(next_block),
+                                    weight.eq(next_block),
+                                    lane.eq(Mux(left < rows, left - 1, rows - 1)),
+                                ]
+                            with m.If(last_outer):
+                                m.d.sync += run.eq(0)
+
+        # --- stages B and C
+        bound = range_width(config.read_lanes)
+        lo, hi = lane_range(m, b.x, cfg.in_w, b.line_valid, first=0, count=config.read_lanes)
+        c_valid, c = Signal(), Signal(stage_b)
+        c_lo, c_hi, c_beyond = Signal(bound), Signal(bound), Signal()
+        with m.If(c_ready):
+            m.d.sync += [
+                c_valid.eq(b_valid),
+                c.eq(b),
+                c_lo.eq(lo),
+                c_hi.eq(hi),
+                c_beyond.eq((hi != 0) & (b.addr + hi > config.act_bytes)),
+            ]
+
+        # --- taps
+        full = Signal()  # the vertical chain holds lines that wait to be captured
+        waiting = Signal(stage_b)  # what they are
+        taps_left = Signal(4)
+        tap_weight = Signal(WEIGHT_POINTER_WIDTH)
+        tap = Signal(stage_b)
+        since = Signal(range(rows + 1), init=rows)  # cycles since the last tap of the tile before, saturating
+        since_now = Signal(range(rows + 1))
+        room, take = Signal(), Signal()
+        m.d.comb += [
+            self.tap.eq(taps_left != 0),
+            self.weight_addr.eq(tap_weight),
+            self.lane.eq(tap.lane),
+            self.one_lane.eq(lines),
+            self.last.eq(tap.last & (taps_left == 1)),
+            self.tile_rows.eq(tap.rows),
+            since_now.eq(Mux(self.last, 0, since)),
+            # Results travel down through the rows: a tile may end when the one before has left its n rows.
+            room.eq(~waiting.last | (since_now + cfg.kw >= waiting.rows)),
+            take.eq(full & (taps_left <= 1)),
+            self.capture.eq(take & room),
+            self.drain_wait.eq(take & ~room),
+        ]
+        with m.If(self.last):
+            m.d.sync += since.eq(1)
+        with m.Elif(since != rows):
+            m.d.sync += since.eq(since + 1)
+        with m.If(self.capture):
+            m.d.sync += [taps_left.eq(cfg.kw), tap_weight.eq(waiting.weight), tap.eq(waiting)]
+        with m.Elif(self.tap):
+            m.d.sync += [taps_left.eq(taps_left - 1), tap_weight.eq(tap_weight + 1)]
+
+        request = self.operand.req
+        m.d.comb += [
+            request.valid.eq(c_valid & (~full | self.capture)),
+            request.payload.addr.eq(c.addr),
+            request.payload.lo.eq(c_lo),
+            request.payload.hi.eq(c_hi),
+            request.payload.fill.eq(cfg.in_zp),
+            self.load.eq(request.valid & request.ready),
+            c_ready.eq(~c_valid | self.load),
+            self.range_error.eq(c_valid & c_beyond),
+            self.active.eq(Cat(setup, run, b_valid, c_valid, full, self.tap).any()),
+        ]
+        with m.If(self.load & c.capture):
+            m.d.sync += [full.eq(1), waiting.eq(c)]
+        with m.Elif(self.capture):
+            m.d.sync += full.eq(0)
+        return m

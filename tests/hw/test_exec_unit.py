@@ -1,0 +1,225 @@
+"""The execute unit against the ISS: every byte after random instructions, with the operand port denied at random."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+
+from hw.exec_unit import ExecUnit
+from hw.spec import isa
+from hw.spec.config import AcceleratorConfig
+from hw.spec.csr import ErrorCause
+from hw.spec.isa import Instruction, Mode, Opcode, Target
+from sim.iss import IssBackend
+from sim.random_programs import random_inputs, random_program
+
+
+def small(rows: int, cols: int, **options: object) -> AcceleratorConfig:
+    return AcceleratorConfig(
+        rows=rows, cols=cols, **{"act_kib": 16, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64, **options}
+    )
+
+
+CONFIGS = {
+    "4x4": small(4, 4),
+    "3x5": small(3, 5, max_kernel=5),
+    "6x3-pipe": small(6, 3, max_kernel=4, pipeline_mac=True),
+    "5x4-plain": small(5, 4, stos=False),
+    "1x2": small(1, 2, max_kernel=3),
+    "2x9": small(2, 9, max_kernel=9),
+}
+
+
+class ExecBench:
+    """The unit with memories modelled in Python; the operand port is denied at random."""
+
+    def __init__(self, config: AcceleratorConfig, *, denial: float = 0.0, seed: int = 0) -> None:
+        self.config, self.dut, self.denial = config, ExecUnit(config), denial
+        self.rng = np.random.default_rng(seed)
+        self.act = np.zeros(config.act_bytes, np.uint8)
+        self.weights = np.zeros((config.weight_words, config.weight_word_bytes), np.int8)
+        self.params = np.zeros(config.param_entries, np.uint64)
+        self.cycles = 0
+        self.late: dict[int, list] = {}
+        self.error: tuple[ErrorCause, int] | None = None
+
+    def load(self, act: np.ndarray, weights: np.ndarray, params: np.ndarray) -> None:
+        self.act = act.copy()
+        self.weights = weights.view(np.int8).reshape(-1, self.config.weight_word_bytes)
+        self.params = params.view("<u8")
+
+    def run(self, instructions: list[Instruction], *, limit: int = 200_000) -> list[int]:
+        """Run instructions, return the cycles from acceptance to done of each."""
+        durations: list[int] = []
+
+        async def bench(ctx):
+            dut = self.dut
+            ctx.set(dut.flush, 1)
+            await ctx.tick().repeat(self.config.rows + self.config.cols + 8)
+            ctx.set(dut.flush, 0)
+            ctx.set(dut.residual.req.ready, 1)
+            ctx.set(dut.result.req.ready, 1)
+            for pc, instruction in enumerate(instructions):
+                word = int.from_bytes(isa.encode(instruction), "little")
+                ctx.set(dut.unit.instr.payload.word, word)
+                ctx.set(dut.unit.instr.payload.pc, pc)
+                ctx.set(dut.unit.instr.valid, 1)
+                started = None
+                while not ctx.get(dut.unit.done):
+                    if started is None and ctx.get(dut.unit.instr.ready):
+                        started = self.cycles
+                        await self.cycle(ctx)
+                        ctx.set(dut.unit.instr.valid, 0)
+                        continue
+                    await self.cycle(ctx)
+                    if ctx.get(dut.unit.error.valid):
+                        error = dut.unit.error
+                        self.error = (ErrorCause(ctx.get(error.cause)), ctx.get(error.pc))
+                        return
+                    assert self.cycles < limit, "hung"
+                durations.append(self.cycles - started)
+                await self.cycle(ctx)
+
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-6)
+        sim.add_testbench(bench)
+        sim.run()
+        return durations
+
+    def at(self, delay: int, action: object) -> None:
+        self.late.setdefault(self.cycles + delay, []).append(action)
+
+    async def cycle(self, ctx) -> None:
+        dut, config = self.dut, self.config
+        ready = self.rng.random() >= self.denial
+        ctx.set(dut.operand.req.ready, int(ready))
+        for port, granted in ((dut.operand, ready), (dut.residual, True)):
+            if granted and ctx.get(port.req.valid):
+                payload = port.req.payload
+                addr, lo, hi, fill = (ctx.get(getattr(payload, name)) for name in ("addr", "lo", "hi", "fill"))
+                lanes = port.signature.lanes
+                index = (addr + np.arange(lanes)) % config.act_bytes
+                inside = (np.arange(lanes) >= lo) & (np.arange(lanes) < hi)
+                values = np.where(inside, self.act[index], fill).astype(np.uint8).view(np.int8)
+                self.at(2, (port.data, [int(v) for v in values]))
+        if ctx.get(dut.weight_en):
+            word = self.weights[ctx.get(dut.weight_addr)]
+            self.at(1, (dut.weight_data, [int(v) for v in word[: config.rows]]))
+        if ctx.get(dut.param_en):
+            self.at(1, (dut.param_data.as_value(), int(self.params[ctx.get(dut.param_addr)])))
+        if ctx.get(dut.result.req.valid):
+            payload = dut.result.req.payload
+            addr = ctx.get(payload.addr)
+            for lane in range(ctx.get(payload.lo), ctx.get(payload.hi)):
+                self.act[(addr + lane) % config.act_bytes] = ctx.get(payload.data[lane]) & 0xFF
+        await ctx.tick()
+        self.cycles += 1
+        for port, value in self.late.pop(self.cycles, []):
+            ctx.set(port, value)
+
+
+def exec_states(config: AcceleratorConfig, seed: int, **options: object):
+    """Yield (instruction, memories before, scratchpad after) for the EXECs of a random program, as the ISS runs it."""
+    program = random_program(config, seed, **options)
+    states, memories = [], None
+
+    def observe(pc, instruction, machine):
+        nonlocal memories
+        after = {target: memory.copy() for target, memory in machine.onchip.items()}
+        if instruction.opcode == Opcode.EXEC:
+            states.append((instruction, memories, after[Target.ACT]))
+        memories = after
+
+    IssBackend(config, observer=observe).run(program, random_inputs(program, seed))
+    return states
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("denial", [0.0, 0.3], ids=["free", "denied"])
+def test_random_instructions_equal_the_iss(name: str, denial: float) -> None:
+    config = CONFIGS[name]
+    seed = 2 * list(CONFIGS).index(name) + (denial > 0)
+    for instruction, before, after in exec_states(config, seed, execs=5, cycles=2_000):
+        bench = ExecBench(config, denial=denial, seed=seed)
+        bench.load(before[Target.ACT], before[Target.WEIGHT], before[Target.PARAM])
+        assert len(bench.run([instruction])) == 1
+        wrong = np.flatnonzero(bench.act != after)
+        assert wrong.size == 0, f"seed {seed}: {instruction}: {wrong.size} bytes, first {wrong[:8]}"
+
+
+def fields(**values: int) -> Instruction:
+    base = {"kh": 1, "kw": 1, "sy": 1, "sx": 1, "cin": 1, "cout": 1, "in_w": 4, "in_h": 1, "out_w": 4, "out_h": 1}
+    return Instruction(
+        Opcode.EXEC, {**base, "in_cs": 4, "in_pitch": 4, "out_base": 1024, "out_cs": 4, "out_pitch": 4, **values}
+    )
+
+
+def steady_state(config: AcceleratorConfig, short: Instruction, long: Instruction, tiles: int) -> float:
+    """Return cycles per tile from two instructions that differ in `tiles` tiles."""
+    bench = ExecBench(config)
+    first, second = bench.run([short, long])
+    return (second - first) / tiles
+
+
+@pytest.mark.parametrize("depth", [1, 3, 6, 11])
+def test_gemm_tile_costs_max_k_rows(depth: int) -> None:
+    config = CONFIGS["6x3-pipe"]
+    shape = {"mode": Mode.GEMM, "cin": depth, "cout": config.rows, "in_cs": 64, "out_cs": 64}
+    short, long = (fields(**shape, in_w=config.cols * n, out_w=config.cols * n) for n in (4, 14))
+    assert steady_state(config, short, long, 10) == max(depth, config.rows)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+def test_row_convolution_tile_costs_max_rows_k(kernel: int) -> None:
+    """One cycle better than max(R, K + 1): the windows are captured during the last tap."""
+    for name in ("3x5", "4x4"):
+        config = CONFIGS[name]
+        shape = {"mode": Mode.STOS_CH, "kw": kernel, "cout": config.rows, "in_cs": 128, "out_cs": 128}
+        short, long = (fields(**shape, in_w=config.cols * n, out_w=config.cols * n) for n in (4, 14))
+        assert steady_state(config, short, long, 10) == max(kernel, config.rows)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
+    config = CONFIGS["3x5"]
+    shape = {
+        "mode": Mode.STOS_LN,
+        "kh": kernel,
+        "in_w": 5,
+        "out_w": 5,
+        "in_pitch": 5,
+        "out_pitch": 5,
+        "pad_y": kernel // 2,
+    }
+    short, long = (fields(**shape, in_h=config.rows * n, out_h=config.rows * n) for n in (4, 14))
+    assert steady_state(config, short, long, 10) == config.rows + kernel - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "cause"),
+    [
+        ("5x4-plain", {"mode": Mode.STOS_CH}, ErrorCause.BAD_FIELD),
+        ("4x4", {"kw": 8}, ErrorCause.BAD_FIELD),
+        ("4x4", {"kh": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"sy": 5}, ErrorCause.BAD_FIELD),
+        ("4x4", {"sx": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"act": 1}, ErrorCause.BAD_FIELD),
+        ("4x4", {"res": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"cin": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"cout": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"out_w": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.VEC, "kw": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.STOS_LN, "depthwise": 1}, ErrorCause.BAD_FIELD),
+        ("4x4", {"in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"mode": Mode.STOS_CH, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"res": 1, "res_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"w_base": 2048}, ErrorCause.MEM_RANGE),
+        ("4x4", {"p_base": 256}, ErrorCause.MEM_RANGE),
+    ],
+)
+def test_bad_instruction_stops_with_cause_and_pc(name: str, values: dict[str, int], cause: ErrorCause) -> None:
+    bench = ExecBench(CONFIGS[name])
+    assert len(bench.run([fields(), fields(**values)])) == 1
+    assert bench.error == (cause, 1)
