@@ -1,0 +1,163 @@
+"""Requantisation in hardware, made from :class:`hw.spec.numerics.Numerics`: round half to even, saturate, clamp."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.spec.numerics import Numerics
+
+__all__ = ["Requantise", "RoundShift", "ZeroPointClamp"]
+
+
+class RoundShift(wiring.Component):
+    """Arithmetic right shift with rounding to nearest, ties to even.  Combinational.
+
+    The rounded value is ``floor + up``; they are given apart because the adder that follows takes ``up`` as its carry.
+
+    Parameters
+    ----------
+    width
+        Bits of the signed value.
+    shift_width
+        Bits of the shift; any amount is exact, also beyond `width`.
+
+    Members
+    -------
+    value : In(signed(width))
+    shift : In(shift_width)
+    floor : Out(signed(width))
+        ``value >> shift``.
+    up : Out(1)
+        1 if rounding goes up.
+    """
+
+    def __init__(self, width: int, shift_width: int) -> None:
+        self.width, self.shift_width = width, shift_width
+        super().__init__(
+            {
+                "value": In(signed(width)),
+                "shift": In(shift_width),
+                "floor": Out(signed(width)),
+                "up": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build one multiplexer stage per bit of the shift; each keeps the last bit lost and the OR of those before."""
+        m = Module()
+        current: Value = self.value
+        half: Value = Const(0, 1)
+        sticky: Value = Const(0, 1)
+        for bit in range(self.shift_width):
+            amount = 1 << bit
+            # A shift beyond the width loses copies of the sign too: bits of the value as if extended.
+            lost = Cat(current, current[-1].replicate(max(0, amount - self.width)))[:amount]
+            floor = Signal(signed(self.width), name=f"floor_{bit}")
+            half_next, sticky_next = Signal(name=f"half_{bit}"), Signal(name=f"sticky_{bit}")
+            m.d.comb += [
+                floor.eq(Mux(self.shift[bit], current >> amount, current)),
+                half_next.eq(Mux(self.shift[bit], lost[-1], half)),
+                sticky_next.eq(Mux(self.shift[bit], lost[:-1].any() | half | sticky, sticky)),
+            ]
+            current, half, sticky = floor, half_next, sticky_next
+        m.d.comb += [self.floor.eq(current), self.up.eq(half & (sticky | current[0]))]
+        return m
+
+
+class Requantise(wiring.Component):
+    """``mid = saturate(rshift_round(value * mult, shift), numerics.mid_width)``, one result per cycle.
+
+    Parameters
+    ----------
+    numerics
+        Widths.
+    width
+        Bits of the signed value; the accumulator's by default.
+
+    Members
+    -------
+    value : In(signed(width)), mult : In(numerics.mult_width)
+        Sampled in cycle t.
+    shift : In(numerics.shift_width)
+        Sampled in cycle t + 1, so that a parameter shared by many lanes is registered once, outside them.
+    mid : Out(signed(numerics.mid_width))
+        Valid in cycle t + LATENCY.  Registers have no reset.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, numerics: Numerics, width: int | None = None) -> None:
+        self.numerics = numerics
+        self.width = numerics.acc_width if width is None else width
+        super().__init__(
+            {
+                "value": In(signed(self.width)),
+                "mult": In(numerics.mult_width),
+                "shift": In(numerics.shift_width),
+                "mid": Out(signed(numerics.mid_width)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the product stage and the shift-round-saturate stage."""
+        m = Module()
+        mid_width = self.numerics.mid_width
+        product = Signal(signed(self.width + self.numerics.mult_width), reset_less=True)
+        m.d.sync += product.eq(self.value * self.mult)
+
+        m.submodules.shifter = shifter = RoundShift(len(product), self.numerics.shift_width)
+        m.d.comb += [shifter.value.eq(product), shifter.shift.eq(self.shift)]
+
+        # Saturation looks at the unrounded value, so it does not wait for the increment: of the values that fit, only
+        # the largest could leave the range by rounding up, and it stays.
+        floor = shifter.floor
+        low = floor[:mid_width].as_signed()
+        largest = (1 << (mid_width - 1)) - 1
+        top = floor[mid_width - 1 :]
+        rounded = (low + (shifter.up & (low != largest)))[:mid_width]
+        limit = Mux(floor[-1], Const(-largest - 1, signed(mid_width)), Const(largest, signed(mid_width)))
+        mid = Signal(signed(mid_width), reset_less=True)
+        m.d.sync += mid.eq(Mux(top.all() | ~top.any(), rounded, limit))
+        m.d.comb += self.mid.eq(mid)
+        return m
+
+
+class ZeroPointClamp(wiring.Component):
+    """``q = clamp(value + up + zero_point, lo, hi)`` in signed bytes, for lo <= hi.  Combinational.
+
+    Parameters
+    ----------
+    width
+        Bits of the signed value.
+
+    Members
+    -------
+    value : In(signed(width)), up : In(1), zero_point : In(signed(8)), lo : In(signed(8)), hi : In(signed(8))
+    q : Out(signed(8))
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        byte = In(signed(8))
+        super().__init__(
+            {"value": In(signed(width)), "up": In(1), "zero_point": byte, "lo": byte, "hi": byte, "q": Out(signed(8))}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build a 9-bit adder and two comparators."""
+        m = Module()
+        # Beyond 9 bits no zero point brings the value back into a byte, so the adder needs only those.
+        near = self.value[:9].as_signed()
+        top = self.value[8:]
+        fits = top.all() | ~top.any() if self.width > 9 else Const(1)
+        total = Signal(signed(10))
+        above, below = Signal(), Signal()
+        m.d.comb += [
+            total.eq(near + self.zero_point + self.up),
+            above.eq(Mux(fits, total > self.hi, ~self.value[-1])),
+            below.eq(Mux(fits, total < self.lo, self.value[-1])),
+            self.q.eq(Mux(above, self.hi, Mux(below, self.lo, total[:8].as_signed()))),
+        ]
+        return m
