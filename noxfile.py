@@ -31,7 +31,7 @@ def python(session: nox.Session) -> str:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Unit tests and simulations (arguments go to pytest)."""
+    """Run unit tests and simulations (arguments go to pytest)."""
     # One thread per worker: the workers already fill the processors.
     env = {"OMP_NUM_THREADS": "1"}
     args = session.posargs or ["-q", "-n", WORKERS, "--ignore=tests/cocotb"]
@@ -40,24 +40,24 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def cocotb(session: nox.Session) -> None:
-    """Test benches in cocotb against PyTorch's results (arguments go to pytest)."""
+    """Run the cocotb benches against PyTorch's results (arguments go to pytest)."""
     args = session.posargs or ["-q", "-n", WORKERS, "tests/cocotb"]
     session.run(python(session), "-m", "pytest", *args, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, docstrings, deprecated names."""
+    """Check style, docstrings and deprecated names."""
     session.run(python(session), "-m", "ruff", "check", ".", external=True)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A trained FuSe network on generated RTL, with its charts (arguments go to the demo)."""
+    """Run a trained FuSe network on generated RTL (arguments go to the demo)."""
     session.run(python(session), "-m", "sim.demo", *(session.posargs or ["--json"]), external=True)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """CPU time of generation, beside emission of a submodule per PE."""
+    """Measure CPU time of generation, beside emission of a submodule per PE."""
     session.run(python(session), "bench/generation.py", *session.posargs, external=True)

@@ -1,6 +1,6 @@
-"""Documents derived from the specification's tables: ``python -m hw.docs_gen`` writes ``docs/isa.md`` and ``docs/registers.md``.
+"""Documents derived from the specification's tables.
 
-A test compares the files with the tables, so that neither can drift.
+``python -m hw.docs_gen`` writes ``docs/isa.md`` and ``docs/registers.md``.  A test compares the files with the tables, so that neither can drift.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def documents() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the documents; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hw.docs_gen", description="Write docs/isa.md and docs/registers.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hw.docs_gen", description="Write docs/isa.md and docs/registers.md."
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default: docs)")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)

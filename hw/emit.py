@@ -37,7 +37,8 @@ _RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_
 _MODULE = re.compile(r"^(module|  cell) \\(\S+)", re.MULTILINE)
 _DIRECTION = re.compile(r"^(  wire width \d+ (?:input|output)) (\d+)", re.MULTILINE)
 _ELEMENT = re.compile(
-    r"(?:^  attribute .*\n)*^  wire width \d+ +(?:signed +)?\\[^\s\[]+\[\S+\n\n?|^connect \\[^\s\[]+\[\S+ .*\n", re.MULTILINE
+    r"(?:^  attribute .*\n)*^  wire width \d+ +(?:signed +)?\\[^\s\[]+\[\S+\n\n?|^connect \\[^\s\[]+\[\S+ .*\n",
+    re.MULTILINE,
 )
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 
@@ -81,8 +82,8 @@ def to_rtlil(component: wiring.Component, name: str, platform: Emitter, *, reset
 def _tidy(text: str) -> str:
     """Make RTLIL give readable Verilog.
 
-    Private submodules ``a.b`` are renamed to plain identifiers ``a__b``; ports are numbered from 1, or Yosys puts number 0
-    last; the wires that Amaranth adds for each element of an array (``\\v[3]``, an alias of a slice) are dropped.
+    Private submodules ``a.b`` are renamed to plain identifiers ``a__b``; ports are numbered from 1, or Yosys puts
+    number 0 last; the wires that Amaranth adds for each element of an array (``v[3]``, an alias) are dropped.
     """
     text = _MODULE.sub(lambda m: f"{m[1]} \\{m[2].replace('.', '__')}", text)
     text = _ELEMENT.sub("", text)

@@ -167,7 +167,9 @@ def generate(config: AcceleratorConfig, out: str | Path, *, progress: Progress |
 
 def _field_help() -> dict[str, str]:
     """Return the configuration's field descriptions, out of its docstring."""
-    section = inspect.cleandoc(AcceleratorConfig.__doc__ or "").split("Parameters\n----------\n")[1].split("\n\nRaises")[0]
+    section = (
+        inspect.cleandoc(AcceleratorConfig.__doc__ or "").split("Parameters\n----------\n")[1].split("\n\nRaises")[0]
+    )
     helps: dict[str, str] = {}
     for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", section, re.MULTILINE):
         for name in names.split(", "):

@@ -40,7 +40,7 @@ class Ram:
 
     @classmethod
     def of(cls, mem: memory.Memory) -> Ram | None:
-        """Return a memory's geometry, or None if it has other contents than zeros, no words or clock domains but sync."""
+        """Return a memory's geometry, or None if it starts with other contents than zeros or is not in domain sync."""
         ports = [*mem.write_ports, *mem.read_ports]
         width = Shape.cast(mem.shape).width
         if not width or mem.depth < 2 or any(port.domain not in ("sync", "comb") for port in ports):

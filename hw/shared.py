@@ -121,7 +121,9 @@ class Emitter:
         self.rams[ram.name] = ram
         return ram.instance(mem)
 
-    def module(self, factory: Callable[..., wiring.Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -> SharedModule:
+    def module(
+        self, factory: Callable[..., wiring.Component], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> SharedModule:
         """Return the module of ``factory(*args, **kwargs)``, converting it at the first call.
 
         Raises
@@ -152,7 +154,9 @@ class Emitter:
         if lost := sorted(port for port, width in own.items() if width and ports.get(port) != width):
             raise ShareError(f"module {name} lacks port(s) {', '.join(lost)} of its signature")
         if foreign := sorted(set(ports) - set(own) - {"clk", "rst"}):
-            raise ShareError(f"module {name} has ports outside its signature ({', '.join(foreign)}): only domain sync is passed on")
+            raise ShareError(
+                f"module {name} has ports outside its signature ({', '.join(foreign)}): only domain sync is passed on"
+            )
         module = SharedModule(name, component, text, ports)
         self.modules[key] = module
         return module

@@ -49,7 +49,9 @@ def visit(node: ast.AST, eager: bool) -> Iterator[tuple[ast.Import | ast.ImportF
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child, eager
         else:
-            yield from visit(child, eager and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+            yield from visit(
+                child, eager and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            )
 
 
 def imports(root: Path) -> list[Import]:

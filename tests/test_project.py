@@ -26,7 +26,10 @@ PROVIDES = {
 def declared() -> dict[str, str]:
     """Return import name to requirement of every declared dependency."""
     project = PYPROJECT["project"]
-    requirements = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    requirements = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
     names: dict[str, str] = {}
     for requirement in requirements:
         name = re.split(r"[\[<>=!~ ]", requirement)[0]
@@ -42,7 +45,12 @@ def third_party(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
     tops = {name.partition(".")[0] for name in names}
-    return tops - set(sys.stdlib_module_names) - {"hw", "sw", "sim", "tests"} - {file.stem for file in path.parent.glob("*.py")}
+    return (
+        tops
+        - set(sys.stdlib_module_names)
+        - {"hw", "sw", "sim", "tests"}
+        - {file.stem for file in path.parent.glob("*.py")}
+    )
 
 
 def test_imports_are_declared() -> None:
@@ -95,7 +103,9 @@ def text_files() -> list[Path]:
     suffixes = {".py", ".md", ".toml", ".v", ".vlt", ".h", ".cpp", ".json", ".f"}
     tops = [path for path in ROOT.iterdir() if path.is_file() and (path.suffix in suffixes or path.name == "Makefile")]
     folders = ("hw", "sw", "sim", "tests", "docs", "bench", ".ci")
-    inside = [path for top in folders for path in (ROOT / top).rglob("*") if path.suffix in suffixes or path.name == "run"]
+    inside = [
+        path for top in folders for path in (ROOT / top).rglob("*") if path.suffix in suffixes or path.name == "run"
+    ]
     return sorted([*tops, *inside])
 
 
@@ -116,7 +126,9 @@ def test_files_are_short() -> None:
 def test_readme_names_only_what_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     for module in set(re.findall(r"python -m ([\w.]+)", readme)):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists() or (ROOT / module.replace(".", "/")).is_dir(), module
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists() or (ROOT / module.replace(".", "/")).is_dir(), (
+            module
+        )
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"^    make (\w+)", readme, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -142,4 +154,6 @@ def test_make_names_missing_programs(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "rowcast: not found: g++ perl. Install with your package manager, e.g. apt-get install g++ perl" in done.stderr
+    assert (
+        "rowcast: not found: g++ perl. Install with your package manager, e.g. apt-get install g++ perl" in done.stderr
+    )
