@@ -28,7 +28,7 @@ class Array(Component):
 
     ST-OS: ``v_en`` shifts line ``a`` into the top row; ``capture`` (a cycle after the last shift at the earliest)
     copies the lines into the windows; each following cycle multiplies window and tap ``w[i]`` and moves the window
-    one place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` cycles apart.
+    one place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` apart.
 
     Results appear on ``out``, one row of a tile a cycle, row tile_rows-1 first, with ``out_valid``:
 

@@ -9,7 +9,7 @@ from hw.layouts import range_width
 __all__ = ["X_WIDTH", "lane_range"]
 
 X_WIDTH = 24
-"""Bits of a signed pixel or line index; fields have at most 20 bits, and tiles may overhang a line by one array width."""
+"""Bits of a signed pixel or line index: fields of 20 bits, and tiles that overhang a line by one array width."""
 
 
 def lane_range(
