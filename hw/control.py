@@ -165,9 +165,7 @@ class Control(wiring.Component):
 
         quiet_cycles, limit = Signal(32), self._csr.values.WATCHDOG
         moved = Signal()
-        m.d.sync += moved.eq(
-            ~run | self._fetch.progress | Cat(unit.progress | unit.done for unit in units).any()
-        )
+        m.d.sync += moved.eq(~run | self._fetch.progress | Cat(unit.progress | unit.done for unit in units).any())
         with m.If(moved):
             m.d.sync += quiet_cycles.eq(0)
         with m.Else():
@@ -203,7 +201,7 @@ class Control(wiring.Component):
         quiet: Signal,
         failure: wiring.PureInterface,
     ) -> None:
-        """The state machine; it alone drives the state registers."""
+        """Build the state machine; it alone drives the state registers."""
         csr = self._csr
         cycles = flush_cycles(self.config)
         flush = Signal(range(cycles), init=cycles - 1)

@@ -223,10 +223,9 @@ class Fetcher(wiring.Component):
                     m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
                     m.d.comb += popped.eq(beat == beats - 1)
 
-            with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
-                    m.next = "REGIONS"
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
+                m.next = "REGIONS"
             with m.State("REGIONS"):
                 chosen = self.regions[region]
                 low = chosen.base[:32]
@@ -237,7 +236,7 @@ class Fetcher(wiring.Component):
                     fail(ErrorCause.DRAM_RANGE, low)
                 with m.Elif(region != REGION_COUNT - 1):
                     m.d.sync += region.eq(region + 1)
-                with m.Elif(self.offset[: _SHIFT].any()):
+                with m.Elif(self.offset[:_SHIFT].any()):
                     fail(ErrorCause.MISALIGNED, self.offset)
                 with m.Else():
                     m.next = "NEXT"

@@ -158,7 +158,7 @@ class ReadMemory:
             if valid:
                 _, addr, step, last = self._beats[0]
                 start = addr - self.base
-                assert 0 <= start and start + step <= len(self.data), f"read outside the memory at {addr:#x}"
+                assert start >= 0 and start + step <= len(self.data), f"read outside the memory at {addr:#x}"
                 lane = addr % width
                 word = int.from_bytes(self.data[start : start + step], "little") << (8 * lane)
                 noise = self.rng.getrandbits(8 * width) & ~(((1 << (8 * step)) - 1) << (8 * lane))
@@ -276,5 +276,3 @@ def check_order(program: list[Instruction], logs: dict[Queue, list[tuple[int, st
             else:
                 tokens[other, queue] -= 1
                 assert tokens[other, queue] >= 0, f"cycle {cycle}: instruction {pc} started without its token"
-
-
