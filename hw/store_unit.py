@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
+from itertools import pairwise
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
@@ -159,7 +161,7 @@ class StoreUnit(Component):
             tags[0].valid.eq(req.valid & req.ready),
             tags[0].strb.eq(Cat((req.p.lo <= lane) & (lane < req.p.hi) for lane in range(lanes))),
             tags[0].last.eq(req_last),
-            [later.eq(sooner) for sooner, later in zip(tags, tags[1:], strict=False)],
+            [later.eq(sooner) for sooner, later in pairwise(tags)],
         ]
         m.d.comb += [
             beats.w_en.eq(tags[-1].valid),

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Load unit against a copy loop, on an AXI memory with latency, stalls and error responses."""
 
 from __future__ import annotations
@@ -126,9 +127,7 @@ def mixed(config: AcceleratorConfig, rng: random.Random) -> list[Instruction]:
 def test_random(width: int, latency: int, stall: float, port_stall: float, gap: float, seed: int) -> None:
     config = CONFIGS[width]
     instructions = mixed(config, random.Random(f"{width} {stall} {seed}"))
-    LoadBench(
-        config, instructions, seed=seed, latency=latency, stall=stall, port_stall=port_stall, gap=gap
-    ).complete()
+    LoadBench(config, instructions, seed=seed, latency=latency, stall=stall, port_stall=port_stall, gap=gap).complete()
 
 
 @pytest.mark.parametrize("width", CONFIGS)
@@ -338,7 +337,6 @@ def test_no_combinational_handshake() -> None:
     bench.run(test)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_parameters() -> None:
     with pytest.raises(ValueError, match="outstanding=1 must be at least 2"):
         LoadUnit(CONFIGS[64], outstanding=1)

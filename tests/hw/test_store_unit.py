@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Store unit against a copy loop, on an AXI memory with latency, stalls and error responses."""
 
 from __future__ import annotations
@@ -113,9 +114,7 @@ def mixed(config: AcceleratorConfig, rng: random.Random) -> list[Instruction]:
 def test_random(width: int, latency: int, stall: float, port_stall: float, gap: float, seed: int) -> None:
     config = CONFIGS[width]
     instructions = mixed(config, random.Random(f"{width} {stall} {seed}"))
-    StoreBench(
-        config, instructions, seed=seed, latency=latency, stall=stall, port_stall=port_stall, gap=gap
-    ).complete()
+    StoreBench(config, instructions, seed=seed, latency=latency, stall=stall, port_stall=port_stall, gap=gap).complete()
 
 
 @pytest.mark.parametrize("width", CONFIGS)
@@ -305,7 +304,7 @@ def test_abort_with_blocked_bus(channel: str) -> None:
     bench.run(test)
     bench.axi.finish()
     assert [burst.beats for burst in bench.axi.bursts] == [64]
-    assert bench.dram.data[: -REGION_BYTES] == bench.before[: -REGION_BYTES]
+    assert bench.dram.data[:-REGION_BYTES] == bench.before[:-REGION_BYTES]
     assert bench.dram.data[-REGION_BYTES:][:512] == bench.act[:512]
 
 
@@ -323,7 +322,6 @@ def test_no_combinational_handshake() -> None:
     bench.run(test)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_parameters() -> None:
     with pytest.raises(ValueError, match="outstanding=1 must be at least 2"):
         StoreUnit(CONFIGS[64], outstanding=1)
