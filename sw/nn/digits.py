@@ -25,6 +25,7 @@ __all__ = [
     "VARIANTS",
     "DigitsNet",
     "DigitsVariant",
+    "digits_calibration",
     "digits_data",
     "digits_network",
     "load_digits_network",
@@ -158,3 +159,8 @@ def digits_data() -> tuple[
     images, labels, order = _digits()
     train, test = order[:-TEST_PICTURES], order[-TEST_PICTURES:]
     return images[train], labels[train], images[test], labels[test]
+
+
+def digits_calibration(pictures: int = 128, *, batch: int = 32) -> list[Tensor]:
+    """Return the first training pictures in batches (N, 1, 32, 32), for post-training quantisation."""
+    return list(torch.from_numpy(digits_data()[0][:pictures]).split(batch))

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from sw.nn.count import count, parameters
 from sw.nn.digits import INPUT_SHAPE, VARIANTS, DigitsVariant, digits_data, digits_network
+from sw.nn.evaluate import accuracy
 from sw.nn.weights import save_weights
 
-__all__ = ["accuracy", "augment", "main", "train"]
+__all__ = ["augment", "main", "train"]
 
 BATCH = 64
 LEARNING_RATE = 1e-2
@@ -39,16 +40,6 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
-
-
-@torch.no_grad()
-def accuracy(model: Callable[[Tensor], Tensor], images: np.ndarray, labels: np.ndarray, *, batch: int = 100) -> float:
-    """Return the top-1 accuracy in percent of a network in evaluation mode, over pictures (N, C, H, W)."""
-    right = 0
-    for start in range(0, len(images), batch):
-        logits = model(torch.from_numpy(images[start : start + batch]))
-        right += int((logits.argmax(1).numpy() == labels[start : start + batch]).sum())
-    return 100 * right / len(images)
 
 
 def train(

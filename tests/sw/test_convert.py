@@ -49,6 +49,56 @@ class Direct(nn.Module):
         return self.pw2(self.act2(self.bn2(self.dw2(x))))
 
 
+class Residual(nn.Module):
+    """Adds its input to what it wraps, where shapes allow it."""
+
+    def __init__(self, body: nn.Module, shortcut: bool) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.shortcut else self.body(x)
+
+
+def conv_bn(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(cout)]
+
+
+def mobilenet_v1() -> nn.Module:
+    """Howard et al., arXiv 1704.04861, table 1."""
+    layers, cin = [*conv_bn(3, 32, 3, 2), nn.ReLU()], 32
+    for cout, stride in (
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ):
+        layers += [*conv_bn(cin, cin, 3, stride, cin), nn.ReLU(), *conv_bn(cin, cout), nn.ReLU()]
+        cin = cout
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(cin, 1000))
+
+
+def mobilenet_v2() -> nn.Module:
+    """Sandler et al., arXiv 1801.04381, table 2."""
+    layers, cin = [*conv_bn(3, 32, 3, 2), nn.ReLU6(inplace=True)], 32
+    for t, c, n, s in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+                       (6, 320, 1, 1)):  # fmt: skip
+        for i in range(n):
+            stride = s if i == 0 else 1
+            expand = [*conv_bn(cin, t * cin), nn.ReLU6(inplace=True)] if t > 1 else []
+            spatial = [*conv_bn(t * cin, t * cin, 3, stride, t * cin), nn.ReLU6(inplace=True)]
+            body = nn.Sequential(*expand, *spatial, *conv_bn(t * cin, c))
+            layers.append(Residual(body, stride == 1 and cin == c))
+            cin = c
+    layers += [*conv_bn(cin, 1280), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+
 def centre_only(model: nn.Module) -> nn.Module:
     """Leave only the centre tap of depthwise kernels, so that rows, columns and kernels are the same function."""
     for block in depthwise_blocks(model):
@@ -108,6 +158,23 @@ def test_macs_and_parameters() -> None:
     assert base["classifier"].macs == 960 and base["classifier"].parameters == 970
     kernels = sum(hidden * k * (k - 1) for hidden, k in ((32, 3), (72, 3), (72, 5), (96, 5)))
     assert parameters(DigitsNet()) - parameters(convert(DigitsNet(), "half")) == kernels
+
+
+@pytest.mark.parametrize(
+    ("build", "base", "full", "half"), [(mobilenet_v1, 4.23, 7.36, 4.20), (mobilenet_v2, 3.50, 4.46, 3.46)]
+)
+def test_parameters_of_the_papers_networks(build, base, full, half) -> None:
+    """The table of Selvam, Ganesan and Kumar (DATE 2021), in millions."""
+    model = build()
+    found = [parameters(model), parameters(convert(model, "full")), parameters(convert(model, "half"))]
+    assert [count / 1e6 for count in found] == pytest.approx([base, full, half], abs=0.011)
+
+
+def test_hybrid_of_mobilenet_v2() -> None:
+    hybrid = convert(mobilenet_v2(), "half", layers=range(1, 10))
+    assert sum(isinstance(module, FuSeConv2d) for module in hybrid.modules()) == 9
+    assert len(depthwise_blocks(hybrid)) == 17 - 9
+    assert hybrid.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_layers_by_index_name_and_enclosing_name() -> None:

@@ -7,9 +7,18 @@ import pytest
 import torch
 
 from sw.nn.count import count, parameters
-from sw.nn.digits import INPUT_SHAPE, VARIANTS, digits_data, digits_network, load_digits_network, weights_path
+from sw.nn.digits import (
+    INPUT_SHAPE,
+    VARIANTS,
+    digits_calibration,
+    digits_data,
+    digits_network,
+    load_digits_network,
+    weights_path,
+)
+from sw.nn.evaluate import accuracy
 from sw.nn.fuse import FuSeConv2d
-from sw.nn.train_digits import accuracy, augment, main, train
+from sw.nn.train_digits import augment, main, train
 from sw.nn.weights import WeightsError, load_weights, read_provenance, save_weights
 
 torch.set_num_threads(1)
@@ -23,6 +32,12 @@ def test_data_split() -> None:
     assert np.bincount(test_y).min() >= 48 and np.bincount(test_y).max() <= 51  # stratified: 1797 pictures, 10 classes
     seen = {picture.tobytes() for picture in train_x}
     assert not any(picture.tobytes() in seen for picture in test_x)
+
+
+def test_calibration_pictures_are_training_pictures() -> None:
+    batches = digits_calibration(80, batch=32)
+    assert [len(batch) for batch in batches] == [32, 32, 16]
+    assert np.array_equal(torch.cat(batches).numpy(), digits_data()[0][:80])
 
 
 def test_upsampling_keeps_brightness() -> None:

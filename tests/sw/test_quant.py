@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from sw.nn.digits import digits_data, load_digits_network
+from sw.nn.digits import digits_calibration, digits_data, load_digits_network
+from sw.nn.evaluate import accuracy
 from sw.nn.fuse import FuSeConv2d
-from sw.nn.train_digits import accuracy
 from sw.quant import (
     QuantisationError,
     RowcastQuantizer,
@@ -79,8 +79,8 @@ class Block(nn.Module):
 @pytest.fixture(scope="module", params=["half", "depthwise"])
 def digits(request) -> tuple[nn.Module, GraphModule]:
     network = load_digits_network(request.param)
-    train_x = torch.from_numpy(digits_data()[0])
-    return network, quantise(network, (train_x[:1],), train_x[:128].split(32))
+    batches = digits_calibration()
+    return network, quantise(network, (batches[0][:1],), batches)
 
 
 # --- accuracy ----------------------------------------------------------------------------------------------------
@@ -327,6 +327,16 @@ def test_histogram_cuts_outliers_off_and_minmax_does_not() -> None:
     span = 8 - float(batch.min())
     assert scales["minmax"] == pytest.approx(span / 255, rel=1e-3)
     assert scales["histogram"] < 0.9 * scales["minmax"]
+
+
+def test_quantisation_is_reproducible() -> None:
+    torch.manual_seed(1)
+    model = Block()
+    graphs = [convert_graph(model, 3, 8, 8) for _ in range(2)]
+    first, second = ([node.format_node() for node in graph.graph.nodes] for graph in graphs)
+    assert first == second
+    states = [graph.state_dict() for graph in graphs]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_calibration_reports_progress() -> None:
