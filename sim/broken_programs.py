@@ -197,7 +197,7 @@ def _ranges(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
 
 
 def _alignment(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]:
-    """Loads of weights and parameters that are no whole beats."""
+    """Break whole beats in loads of weights and parameters."""
     beat = config.axi_bytes
     for label, pc in (("weight", sound.weight), ("param", sound.param)):
         word = sound.word(pc)

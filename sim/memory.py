@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.isa import Region
-from hw.spec.program import Program, ProgramError, TensorSpec
+from hw.spec.program import Program, TensorSpec
 from sim.backend import Int8Array
 
 __all__ = [
@@ -112,17 +112,9 @@ def dequantise(spec: TensorSpec, value: npt.ArrayLike) -> npt.NDArray[np.float64
 
 def _planes(regions: Sequence[Bytes | bytes], spec: TensorSpec) -> Bytes:
     """Return a view (channels, height*width) of the tensor's bytes (writable if the region is an array)."""
+    spec.check(tuple(len(region) for region in regions))
     region = np.frombuffer(regions[spec.region], np.uint8)
     channels, height, width = spec.shape
-    if min(spec.shape) < 1 or spec.offset < 0 or spec.end > region.size:
-        raise ProgramError(
-            f"tensor {spec.name} of shape {spec.shape} takes bytes {spec.offset} to {spec.end} of region "
-            f"{Region(spec.region).name}, which has {region.size}"
-        )
-    if channels > 1 and spec.plane_stride < height * width:
-        raise ProgramError(
-            f"tensor {spec.name}: planes of {height * width} bytes overlap at plane_stride={spec.plane_stride}"
-        )
     return np.lib.stride_tricks.as_strided(
         region[spec.offset :], (channels, height * width), (spec.plane_stride, 1), writeable=region.flags.writeable
     )

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hw.spec.isa import ISA_VERSION
+from hw.spec.isa import EXEC, ISA_VERSION
 
 __all__ = ["PRESETS", "AcceleratorConfig", "ConfigError", "preset"]
 
@@ -107,6 +107,12 @@ class AcceleratorConfig:
                 f"weight_kib={self.weight_kib} holds {self.weight_words} words of {self.weight_word_bytes} bytes; "
                 f"at least {2 * self.max_kernel} are needed: raise weight_kib"
             )
+        addressable = next(field for field in EXEC.fields if field.name == "w_base").maximum + 1
+        if self.weight_words > addressable:
+            raise ConfigError(
+                f"weight_kib={self.weight_kib} with rows={self.rows} holds {self.weight_words} words, but instructions "
+                f"address only {addressable}: lower weight_kib"
+            )
 
     def _range(self, name: str, low: int, high: int, *, pow2: bool = False) -> None:
         value = getattr(self, name)
@@ -195,6 +201,8 @@ class AcceleratorConfig:
         ConfigError
             If a field is unknown, missing or invalid.
         """
+        if not isinstance(data, dict):
+            raise ConfigError(f"a configuration is a dictionary of fields, not {data!r}")
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - names):
             raise ConfigError(f"unknown configuration field(s): {', '.join(unknown)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -66,14 +67,17 @@ class FieldTable:
         Raises
         ------
         FieldError
-            If a name is unknown or a value does not fit.
+            If a name is unknown, or a value is no integer or does not fit.
         """
         if unknown := sorted(set(values) - set(self.offsets)):
             raise FieldError(f"{self.name}: unknown field(s) {', '.join(unknown)}")
         word = 0
         for field in self.fields:
             try:
-                word |= field.pack(int(values.get(field.name, 0))) << self.offsets[field.name]
+                word |= field.pack(operator.index(values.get(field.name, 0))) << self.offsets[field.name]
+            except TypeError:
+                value = values[field.name]
+                raise FieldError(f"{self.name}: field {field.name} = {value!r} is no integer") from None
             except FieldError as error:
                 raise FieldError(f"{self.name}: {error}") from None
         return word

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,6 +59,26 @@ class TensorSpec:
     plane_stride: int
     scale: float
     zero_point: int
+
+    def check(self, region_sizes: tuple[int, ...]) -> None:
+        """Raise :class:`ProgramError` if the tensor is malformed or lies outside its region."""
+        if self.region not in range(len(region_sizes)):
+            raise ProgramError(f"tensor {self.name}: there is no region {self.region}")
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ProgramError(
+                f"tensor {self.name}: shape {self.shape} is not (channels, height, width), each at least 1"
+            )
+        if not (math.isfinite(self.scale) and self.scale > 0) or not -128 <= self.zero_point <= 127:
+            raise ProgramError(
+                f"tensor {self.name}: scale {self.scale}, zero point {self.zero_point} are no int8 scale"
+            )
+        if self.shape[0] > 1 and self.plane_stride < self.shape[1] * self.shape[2]:
+            raise ProgramError(f"tensor {self.name}: planes of shape {self.shape} overlap at {self.plane_stride} bytes")
+        if self.offset < 0 or self.end > region_sizes[self.region]:
+            raise ProgramError(
+                f"tensor {self.name} takes bytes {self.offset} to {self.end} of region {Region(self.region).name}, "
+                f"which has {region_sizes[self.region]}"
+            )
 
     @property
     def end(self) -> int:
@@ -140,6 +161,8 @@ class Program:
 
     def validate(self) -> None:
         """Check the stream's frame and the sizes; raise :class:`ProgramError` if the program is damaged."""
+        if len(self.region_sizes) != len(Region) or min(self.region_sizes) < 0:
+            raise ProgramError(f"region_sizes {self.region_sizes} are not the sizes of {len(Region)} regions")
         stream = self.instruction_count * INSTRUCTION_BYTES
         if self.instruction_count < 2 or stream > len(self.image):
             raise ProgramError(f"{self.instruction_count} instructions do not fit an image of {len(self.image)} bytes")
@@ -155,8 +178,12 @@ class Program:
                 f"program.json names {self.config.hash_hex}, ISA {ISA_VERSION}"
             )
         for tensor in (*self.inputs, *self.outputs, *self.tensors):
-            if tensor.end > self.region_sizes[tensor.region]:
-                raise ProgramError(f"tensor {tensor.name} ends at {tensor.end}, beyond region {tensor.region}")
+            tensor.check(self.region_sizes)
+        for layer in self.layers:
+            if any(pc not in range(self.instruction_count) for pc in layer.instructions):
+                raise ProgramError(
+                    f"layer {layer.name} names instructions beyond the {self.instruction_count} there are"
+                )
 
     def save(self, directory: str | Path) -> None:
         """Write ``program.bin`` and ``program.json`` (the latter last; each appears whole or not at all)."""
@@ -223,9 +250,11 @@ class Program:
                 tensors=tuple(_tensor(item) for item in description["tensors"]),
                 meta=description["meta"],
             )
-        except (KeyError, TypeError, ConfigError) as error:
+            program.validate()
+        except ProgramError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
             raise ProgramError(f"{directory}/program.json: {error!r}") from None
-        program.validate()
         return program
 
 
@@ -234,6 +263,4 @@ def _tensor(item: dict[str, Any]) -> TensorSpec:
 
 
 def _layer(item: dict[str, Any]) -> Layer:
-    return Layer(
-        **{**item, "instructions": tuple(item["instructions"]), "output_shape": tuple(item["output_shape"])}
-    )
+    return Layer(**{**item, "instructions": tuple(item["instructions"]), "output_shape": tuple(item["output_shape"])})
