@@ -172,7 +172,8 @@ def _variants(
     for group_outer in (False, True) if len(strips) > 1 and len(groups) > 1 else (False,):
         again_weights = 1 if group_outer or once else len(strips)
         again_source = len(groups) if group_outer and kernel.dense else 1
-        traffic = (source_total * again_source + moved + const_bytes * again_weights) / config.axi_bytes
+        moves = (source_total * again_source + moved) / config.axi_bytes
+        traffic = moves + const_bytes * again_weights / config.axi_bytes
         source_pieces = pieces if not kernel.dense or group_outer else len(strips)
         for copies in (2, 1) if pieces > 1 else (1,):
             yield Tiling(
@@ -185,8 +186,8 @@ def _variants(
                 residual=(0, 0)
                 if kernel.residual is None or residency.residual
                 else (min(copies, pieces), out_bytes),
-                # two buffers let transfers run beside execution
-                cost=max(cycles, traffic) + min(cycles, traffic) / pieces if copies == 2 else cycles + traffic,
+                # constants arrive ahead of time; strips do beside execution if there are two buffers, but for the first
+                cost=max(cycles + (moves if copies == 1 else min(cycles, moves) / pieces), traffic),
             )
 
 

@@ -70,7 +70,7 @@ def order_steps(steps: Sequence[Step], *, limit: int = TOKEN_MAX) -> Order:
         Tokens one queue may have given another and not seen taken, whatever the queues' relative speed.
     """
     needs = dependencies(steps)
-    flags = overlaps(steps, needs)
+    flags = overlaps(steps)
     while True:
         wait, signal, clocks, pairs = _assign(steps, needs)
         throttled = _throttle(steps, clocks, pairs, limit)
@@ -80,22 +80,29 @@ def order_steps(steps: Sequence[Step], *, limit: int = TOKEN_MAX) -> Order:
             needs[index] = needs[index] | {earlier}
 
 
-def overlaps(steps: Sequence[Step], needs: Sequence[set[int]]) -> list[int]:
-    """Return 1 for every EXEC that conflicts with no EXEC that may still be in flight when it starts.
+def overlaps(steps: Sequence[Step]) -> list[int]:
+    """Return 1 for every EXEC that touches no byte written, and writes none read, by an EXEC still in flight.
 
-    Those in flight are all from the last one without the flag on.
+    Those that may be in flight are all from the last one without the flag on.
     """
     flags = [0] * len(steps)
-    flight: set[int] = set()
+    flight: list[Step] = []
     for index, step in enumerate(steps):
         if step.opcode != Opcode.EXEC:
             continue
-        if flight and not flight & needs[index]:
+        if flight and not any(_conflict(earlier, step) for earlier in flight):
             flags[index] = 1
-            flight.add(index)
         else:
-            flight = {index}
+            flight.clear()
+        flight.append(step)
     return flags
+
+
+def _conflict(earlier: Step, step: Step) -> bool:
+    touched = (*step.reads, *step.writes)
+    return any(a.overlaps(b) for a in earlier.writes for b in touched) or any(
+        a.overlaps(b) for a in earlier.reads for b in step.writes
+    )
 
 
 Pairs = dict[tuple[Queue, Queue], list[tuple[int, int]]]

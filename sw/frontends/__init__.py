@@ -1,0 +1,1 @@
+"""Readers of quantised networks into the compiler's graph IR."""

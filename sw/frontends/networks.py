@@ -1,0 +1,116 @@
+"""Networks by name: the zoo's trained weights, quantised with pictures of the training split, or a ``.pt2`` file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_data, load_digits_network
+from sw.quant import QuantisationError, export_program, load, quantise
+
+__all__ = ["META_FILE", "NAMES", "QuantisedNetwork", "UnknownNetworkError", "quantised_network"]
+
+META_FILE = "meta.json"
+"""Extra file of a ``.pt2`` whose JSON object becomes the program's `meta`."""
+
+_DIGITS: dict[str, DigitsVariant] = {
+    "digits": "depthwise",
+    "digits:fuse_half": "half",
+    "digits:fuse_full": "full",
+}
+NAMES = tuple(_DIGITS)
+"""Names :func:`quantised_network` knows."""
+
+_CALIBRATION_PICTURES = 256
+_BATCH = 32
+
+
+class UnknownNetworkError(ValueError):
+    """A network name that is neither in the zoo nor a file."""
+
+
+@dataclass(frozen=True)
+class QuantisedNetwork:
+    """A quantised network.
+
+    Parameters
+    ----------
+    name
+        As given.
+    exported
+        q/dq graph for batch size 1, which :func:`sw.frontends.torch_export.import_program` reads.
+    meta
+        Classes and preprocessing: ``input`` has the shape, the range of a picture's values, mean and std.
+    module
+        The same graph for any batch size; None for a file.
+    """
+
+    name: str
+    exported: ExportedProgram
+    meta: dict[str, Any]
+    module: GraphModule | None = None
+
+
+def quantised_network(
+    name: str, *, weights: str | Path | None = None, progress: Callable[[int, int | None], None] | None = None
+) -> QuantisedNetwork:
+    """Return a network by name (:data:`NAMES`) or the one in a ``.pt2`` file.
+
+    Parameters
+    ----------
+    weights
+        Weights file instead of the committed one (zoo networks only).
+    progress
+        Called with calibration batches done and in all.
+
+    Raises
+    ------
+    UnknownNetworkError, QuantisationError, ValueError
+        If there is no such network, or its weights or file cannot be read.
+    """
+    if name in _DIGITS:
+        return _digits(name, weights, progress)
+    if not name.endswith(".pt2"):
+        raise UnknownNetworkError(f"no network {name!r}; use one of {', '.join(NAMES)}, or a .pt2 file of sw.quant.save")
+    if weights is not None:
+        raise UnknownNetworkError(f"{name} holds its own weights; --weights is for {', '.join(NAMES)}")
+    exported = load(name)
+    return QuantisedNetwork(Path(name).stem, exported, _file_meta(Path(name)))
+
+
+def _digits(
+    name: str, weights: str | Path | None, progress: Callable[[int, int | None], None] | None
+) -> QuantisedNetwork:
+    network = load_digits_network(_DIGITS[name], weights)
+    train_x, _, _, _ = digits_data()
+    # evenly spread, so that every class is there
+    chosen = torch.from_numpy(train_x[:: max(1, len(train_x) // _CALIBRATION_PICTURES)][:_CALIBRATION_PICTURES])
+    example = (chosen[:1],)
+    module = quantise(network, example, list(chosen.split(_BATCH)), progress=progress)
+    meta = {
+        "classes": [str(digit) for digit in range(CLASSES)],
+        "input": {"shape": list(INPUT_SHAPE), "range": [0.0, 1.0], "mean": [0.0], "std": [1.0]},
+    }
+    return QuantisedNetwork(name, export_program(module, example), meta, module)
+
+
+def _file_meta(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        names = [entry for entry in archive.namelist() if entry.endswith(f"extra/{META_FILE}")]
+        if not names:
+            return {}
+        try:
+            meta = json.loads(archive.read(names[0]))
+        except ValueError as error:
+            raise QuantisationError(f"{path}: {META_FILE} is no JSON ({error})") from None
+    if not isinstance(meta, dict):
+        raise QuantisationError(f"{path}: {META_FILE} holds {type(meta).__name__}, not an object")
+    return meta

@@ -1,0 +1,316 @@
+"""How each aten operator is read: operands are values of :mod:`sw.frontends.values`, and so is the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.fx import Node
+
+from sw.compiler.errors import CompileError, check
+from sw.compiler.ir import Reshape, Slice
+from sw.frontends.values import Joined, Matmul, Mean, Pending, QuantConstant, Real, Sum, Value, bounded
+
+if TYPE_CHECKING:
+    from sw.frontends.torch_export import Importer
+
+__all__ = ["HANDLERS", "NEEDS"]
+
+Handler = Callable[["Importer", Node], Value]
+
+_RESERVED = "needs a field value that ISA 1 reserves"
+NEEDS: dict[str, str] = {
+    "hardswish": f"h-swish {_RESERVED} (act=HSWISH); use ReLU or ReLU6",
+    "hardsigmoid": f"h-sigmoid {_RESERVED} (act=HSIGMOID); use a network without squeeze-and-excite",
+    "mul": f"a product of tensors (squeeze-and-excite gate) {_RESERVED} (res=SCALE); use a network without it",
+    "sigmoid": "there is no exponential; use h-sigmoid once the hardware has it, or ReLU6",
+    "silu": "there is no exponential; use ReLU6 (as the Lite networks do)",
+    "gelu": "there is no exponential; use ReLU6",
+    "softmax": "apply it to the network's output on the host",
+    "log_softmax": "apply it to the network's output on the host",
+    "max_pool2d": "max pooling has no execution mode in ISA 1; use a convolution of stride 2",
+    "avg_pool2d": "only global average pooling is executed; use a convolution of stride 2",
+    "batch_norm": "batch normalisation must be folded into the convolution: use sw.quant, or call eval() before export",
+    "conv1d": "only 2-D convolutions are executed; add an axis of size 1",
+    "conv3d": "only 2-D convolutions are executed",
+    "conv_transpose2d": "transposed convolutions have no execution mode; upsample on the host",
+    "matmul": "products of two activations are not executed; only convolutions and linear layers with constant weights",
+    "bmm": "products of two activations are not executed; only convolutions and linear layers with constant weights",
+    "sub": "subtraction is not executed; negate the weights of one branch and add",
+    "upsample_bilinear2d": "interpolation is not executed; resize on the host",
+    "upsample_nearest2d": "interpolation is not executed; resize on the host",
+}
+"""Known operators that are not executed, and what they would need."""
+
+
+def _arguments(node: Node, names: str, **defaults: Any) -> list[Any]:
+    """Return the call's arguments in the order of `names`; an absent one has its default, or None."""
+    order = names.split()
+    given = dict(zip(order, node.args, strict=False)) | dict(node.kwargs)
+    return [given.get(name, defaults.get(name)) for name in order]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return (int(items[0]), int(items[-1]))
+
+
+def _bias(importer: Importer, node: Any) -> npt.NDArray[np.float64] | None:
+    if node is None:
+        return None
+    value = importer.values[node]
+    if isinstance(value, QuantConstant):
+        return value.data * value.scale
+    assert isinstance(value, torch.Tensor)
+    return value.detach().cpu().double().numpy()
+
+
+def _weight(importer: Importer, node: Any, layer: str) -> QuantConstant:
+    value = importer.values[node]
+    check(isinstance(value, QuantConstant), layer, "its weight is no quantised constant; quantise with sw.quant")
+    assert isinstance(value, QuantConstant)
+    return value
+
+
+def _conv(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    source, weight, bias, stride, padding, dilation, groups = _arguments(
+        node, "input weight bias stride padding dilation groups", stride=1, padding=0, dilation=1, groups=1
+    )
+    check(_pair(dilation) == (1, 1), layer, f"dilation {dilation}: taps must be neighbours; use dilation 1")
+    check(not isinstance(padding, str), layer, f"padding={padding!r}; give numbers")
+    quantised = _weight(importer, weight, layer)
+    check(quantised.data.ndim == 4, layer, f"weight has shape {quantised.data.shape}; only 2-D convolutions are executed")
+    return Matmul(
+        layer=layer,
+        source=importer.tensor_of(source, layer),
+        weight=quantised,
+        bias=_bias(importer, bias),
+        conv=True,
+        stride=_pair(stride),
+        padding=_pair(padding),
+        groups=int(groups),
+    )
+
+
+def _convolution(importer: Importer, node: Node) -> Value:
+    transposed = _arguments(node, "input weight bias stride padding dilation transposed output_padding groups")[6]
+    check(not transposed, importer.layer(node), NEEDS["conv_transpose2d"])
+    original = node.args
+    try:
+        # the arguments of conv2d are the same, without the two of transposed convolutions
+        node.args = (*original[:6], original[8])
+        return _conv(importer, node)
+    finally:
+        node.args = original
+
+
+def _linear(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    source, weight, bias = _arguments(node, "input weight bias")
+    tensor = importer.tensor_of(source, layer)
+    quantised = _weight(importer, weight, layer)
+    shape = importer.tensors[tensor].shape
+    check(
+        shape[1:] == (1, 1) and shape[0] == quantised.data.shape[1],
+        layer,
+        f"a linear layer of {quantised.data.shape[1]} inputs over {shape}; flatten the input first",
+    )
+    return Matmul(layer=layer, source=tensor, weight=quantised, bias=_bias(importer, bias), conv=False)
+
+
+def _clamp_to(low: float, high: float) -> Handler:
+    def handler(importer: Importer, node: Node) -> Value:
+        return _bound(importer, node, low, high)
+
+    return handler
+
+
+def _bound(importer: Importer, node: Node, low: float | None, high: float | None) -> Value:
+    layer = importer.layer(node)
+    value = importer.values[node.all_input_nodes[0]]
+    bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    result = bounded(value, bounds, layer)
+    if result is None:
+        raise CompileError(layer, "a clamp on this value needs a quantize in front of it; quantise with sw.quant")
+    return result
+
+
+def _hardtanh(importer: Importer, node: Node) -> Value:
+    _, low, high = _arguments(node, "input min_val max_val", min_val=-1.0, max_val=1.0)
+    return _bound(importer, node, low, high)
+
+
+def _clamp(importer: Importer, node: Node) -> Value:
+    _, low, high = _arguments(node, "input min max")
+    return _bound(importer, node, low, high)
+
+
+def _add(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    left, right, alpha = _arguments(node, "input other alpha", alpha=1)
+    tensors = isinstance(left, Node) and isinstance(right, Node)
+    check(tensors, layer, "adds a number; fold it into a bias")
+    check(alpha == 1, layer, f"alpha={alpha}; only a plain sum is executed")
+    values = [importer.values[operand] for operand in (left, right)]
+    reals = [value for value in values if isinstance(value, Real)]
+    if len(reals) == 2:
+        shapes = [importer.tensors[value.tensor].shape for value in reals]
+        check(shapes[0] == shapes[1], layer, f"adds {shapes[0]} and {shapes[1]}; broadcasting is not executed")
+        return Sum(layer, reals[0].tensor, reals[1].tensor)
+    others = [value for value in values if isinstance(value, Matmul)]
+    if len(reals) == len(others) == 1 and others[0].residual is None and others[0].clamp == (-math.inf, math.inf):
+        fields = {**others[0].__dict__, "residual": reals[0].tensor}
+        return Matmul(**fields)
+    raise CompileError(layer, "one summand must be int8 and the other int8 or a plain convolution; quantise with sw.quant")
+
+
+def _cat(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    nodes, axis = _arguments(node, "tensors dim", dim=0)
+    check(axis in (1, -3), layer, f"concatenates along axis {axis}; only channels (axis 1) are supported")
+    parts = tuple(importer.values[part] for part in nodes)
+    check(all(isinstance(part, Real | Pending) for part in parts), layer, "a part is no activation")
+    return Joined(layer, parts)
+
+
+def _pool(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    _, size = _arguments(node, "input output_size")
+    check(_pair(size) == (1, 1), layer, f"pools to {size}; only global average pooling (1, 1) is executed")
+    return Mean(layer, importer.tensor_of(node.args[0], layer))
+
+
+def _mean(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    _, axes = _arguments(node, "input dim")
+    tensor = importer.tensor_of(node.args[0], layer)
+    spatial = {axis % 4 for axis in (axes if isinstance(axes, list | tuple) else [axes])}
+    check(spatial == {2, 3}, layer, f"means over axes {axes}; only lines and pixels (2, 3) together are executed")
+    return Mean(layer, tensor)
+
+
+def _slice(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    _, axis, start, stop, step = _arguments(node, "input dim start end step", dim=0, start=0, step=1)
+    tensor = importer.tensor_of(node.args[0], layer)
+    channels, *rest = importer.tensors[tensor].shape
+    if axis == 0:
+        return Real(tensor)
+    check(axis in (1, -3) and step == 1, layer, f"slices axis {axis} with step {step}; only channels (axis 1), step 1")
+    first, last, _ = slice(start, stop).indices(channels)
+    if (first, last) == (0, channels):
+        return Real(tensor)
+    check(first < last, layer, f"channels {first} to {last} are none")
+    return importer.view(layer, Slice, tensor, (last - first, *rest), start=first, stop=last)
+
+
+def _narrow(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    _, axis, start, length = _arguments(node, "input dim start length")
+    check(axis in (1, -3), layer, f"narrows axis {axis}; only channels (axis 1)")
+    tensor = importer.tensor_of(node.args[0], layer)
+    _, *rest = importer.tensors[tensor].shape
+    return importer.view(layer, Slice, tensor, (length, *rest), start=start, stop=start + length)
+
+
+def _pieces(importer: Importer, node: Node, sizes: Callable[[int], list[int]], axis: int) -> Value:
+    layer = importer.layer(node)
+    check(axis in (1, -3), layer, f"splits axis {axis}; only channels (axis 1)")
+    tensor = importer.tensor_of(node.args[0], layer)
+    channels, *rest = importer.tensors[tensor].shape
+    parts, start = [], 0
+    for size in sizes(channels):
+        parts.append(importer.view(layer, Slice, tensor, (size, *rest), start=start, stop=start + size))
+        start += size
+    return tuple(parts)
+
+
+def _equal(channels: int, size: int) -> list[int]:
+    return [min(size, channels - start) for start in range(0, channels, size)]
+
+
+def _chunk(importer: Importer, node: Node) -> Value:
+    _, count, axis = _arguments(node, "input chunks dim", dim=0)
+    return _pieces(importer, node, lambda channels: _equal(channels, -(-channels // count)), axis)
+
+
+def _split(importer: Importer, node: Node) -> Value:
+    _, size, axis = _arguments(node, "input split_size dim", dim=0)
+    return _pieces(importer, node, lambda channels: _equal(channels, size), axis)
+
+
+def _split_with_sizes(importer: Importer, node: Node) -> Value:
+    _, sizes, axis = _arguments(node, "input split_sizes dim", dim=0)
+    return _pieces(importer, node, lambda _: list(sizes), axis)
+
+
+def _getitem(importer: Importer, node: Node) -> Value:
+    parts, index = node.args
+    assert isinstance(parts, Node)
+    value = importer.values[parts]
+    check(isinstance(value, tuple), importer.layer(node), "indexes something that is no list of activations")
+    assert isinstance(value, tuple) and isinstance(index, int)
+    return value[index]
+
+
+def _reshape(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    tensor = importer.tensor_of(node.args[0], layer)
+    meta = node.meta.get("val")
+    check(meta is not None, layer, "the result's shape is unknown; pass torch.export's ExportedProgram")
+    sizes = [int(size) if not isinstance(size, torch.SymInt) else -1 for size in meta.shape][1:]
+    shape = (*sizes, 1, 1) if len(sizes) == 1 else tuple(sizes)
+    check(len(shape) == 3 and min(shape) > 0, layer, f"reshapes to {tuple(meta.shape)}; only (1, F) or (1, C, H, W)")
+    check(
+        math.prod(shape) == importer.tensors[tensor].size, layer, f"{tuple(meta.shape)} mixes the batch with other axes"
+    )
+    if shape == importer.tensors[tensor].shape:
+        return Real(tensor)
+    return importer.view(layer, Reshape, tensor, shape)
+
+
+def _same(importer: Importer, node: Node) -> Value:
+    return importer.values[node.all_input_nodes[0]]
+
+
+def _dropout(importer: Importer, node: Node) -> Value:
+    check(not node.args[2], importer.layer(node), "dropout in training mode; call eval() before export")
+    return _same(importer, node)
+
+
+HANDLERS: dict[str, Handler] = {
+    "conv2d": _conv,
+    "convolution": _convolution,
+    "linear": _linear,
+    "relu": _clamp_to(0.0, math.inf),
+    "relu6": _clamp_to(0.0, 6.0),
+    "hardtanh": _hardtanh,
+    "clamp": _clamp,
+    "add": _add,
+    "cat": _cat,
+    "adaptive_avg_pool2d": _pool,
+    "mean": _mean,
+    "slice": _slice,
+    "narrow": _narrow,
+    "chunk": _chunk,
+    "split": _split,
+    "split_with_sizes": _split_with_sizes,
+    "getitem": _getitem,
+    "flatten": _reshape,
+    "view": _reshape,
+    "_unsafe_view": _reshape,
+    "reshape": _reshape,
+    "squeeze": _reshape,
+    "unsqueeze": _reshape,
+    "contiguous": _same,
+    "clone": _same,
+    "alias": _same,
+    "detach": _same,
+    "dropout": _dropout,
+}
+"""Operator name without namespace, overload and in-place underscore to its reader."""

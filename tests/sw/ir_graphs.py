@@ -1,0 +1,178 @@
+"""Builds seeded random IR graphs whose values fill the int8 range, for the compiler's tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sw.compiler.ir import (
+    FULL_RANGE,
+    Add,
+    Concat,
+    Conv,
+    GlobalAvgPool,
+    Graph,
+    Linear,
+    Op,
+    Requantise,
+    Reshape,
+    Slice,
+    Tensor,
+)
+
+
+class Builder:
+    """Adds one layer after the other; every method returns the name of the tensor it makes."""
+
+    def __init__(self, seed: int, name: str = "random") -> None:
+        self.rng = np.random.default_rng(seed)
+        self.name = name
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+        self.inputs: list[str] = []
+
+    def _tensor(self, name: str, shape: tuple[int, int, int], scale: float, zero_point: int | None = None) -> str:
+        zp = int(self.rng.integers(-30, 31)) if zero_point is None else zero_point
+        self.tensors[name] = Tensor(name, shape, float(scale), zp)
+        return name
+
+    def input(self, shape: tuple[int, int, int], name: str = "x") -> str:
+        self.inputs.append(name)
+        return self._tensor(name, shape, 0.03 * self.rng.uniform(0.7, 1.4))
+
+    def conv(
+        self,
+        source: str,
+        cout: int,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] | None = None,
+        *,
+        depthwise: bool = False,
+        clamp: tuple[int, int] = FULL_RANGE,
+        like: str | None = None,
+        bias: bool = True,
+    ) -> str:
+        cin, height, width = self.tensors[source].shape
+        pad = (kernel[0] // 2, kernel[1] // 2) * 2 if padding is None else padding
+        groups = cin if depthwise else 1
+        cout = cin if depthwise else cout
+        weight = np.clip(self.rng.normal(0, 45, (cout, cin // groups, *kernel)), -127, 127).astype(np.int8)
+        scale = self.rng.uniform(0.5, 2, cout) * 0.01
+        spread = self.tensors[source].scale * 0.0125 * 45 * 60 * np.sqrt(weight[0].size)
+        shape = (
+            cout,
+            (height + pad[0] + pad[2] - kernel[0]) // stride[0] + 1,
+            (width + pad[1] + pad[3] - kernel[1]) // stride[1] + 1,
+        )
+        name = f"layer{len(self.ops)}"
+        if like is None:
+            made = self._tensor(name, shape, spread / 50)
+        else:
+            made = self._tensor(name, shape, self.tensors[like].scale, self.tensors[like].zero_point)
+        self.ops.append(
+            Conv(
+                name=name,
+                input=source,
+                output=made,
+                weight=weight,
+                weight_scale=scale,
+                bias=self.rng.normal(0, spread, cout) if bias else None,
+                stride=stride,
+                padding=pad,
+                groups=groups,
+                clamp=clamp,
+            )
+        )
+        return made
+
+    def linear(self, source: str, cout: int) -> str:
+        size = self.tensors[source].size
+        weight = np.clip(self.rng.normal(0, 45, (cout, size)), -127, 127).astype(np.int8)
+        spread = self.tensors[source].scale * 0.01 * 45 * 60 * np.sqrt(size)
+        name = f"layer{len(self.ops)}"
+        made = self._tensor(name, (cout, 1, 1), spread / 50)
+        self.ops.append(
+            Linear(
+                name=name,
+                input=source,
+                output=made,
+                weight=weight,
+                weight_scale=np.full(cout, 0.01),
+                bias=self.rng.integers(-5000, 5000, cout).astype(np.int32),
+            )
+        )
+        return made
+
+    def add(self, left: str, right: str, clamp: tuple[int, int] = FULL_RANGE) -> str:
+        name = f"layer{len(self.ops)}"
+        scale = np.hypot(self.tensors[left].scale, self.tensors[right].scale)
+        made = self._tensor(name, self.tensors[left].shape, scale)
+        self.ops.append(Add(name=name, input=left, other=right, output=made, clamp=clamp))
+        return made
+
+    def pool(self, source: str) -> str:
+        name = f"layer{len(self.ops)}"
+        made = self._tensor(name, (self.tensors[source].shape[0], 1, 1), self.tensors[source].scale / 3)
+        self.ops.append(GlobalAvgPool(name=name, input=source, output=made))
+        return made
+
+    def _view(self, source: str, shape: tuple[int, int, int]) -> tuple[str, str]:
+        name = f"layer{len(self.ops)}"
+        return name, self._tensor(name, shape, self.tensors[source].scale, self.tensors[source].zero_point)
+
+    def slice(self, source: str, start: int, stop: int) -> str:
+        name, made = self._view(source, (stop - start, *self.tensors[source].shape[1:]))
+        self.ops.append(Slice(name=name, input=source, output=made, start=start, stop=stop))
+        return made
+
+    def concat(self, *parts: str) -> str:
+        channels = sum(self.tensors[part].shape[0] for part in parts)
+        name, made = self._view(parts[0], (channels, *self.tensors[parts[0]].shape[1:]))
+        self.ops.append(Concat(name=name, parts=parts, output=made))
+        return made
+
+    def reshape(self, source: str, shape: tuple[int, int, int]) -> str:
+        name, made = self._view(source, shape)
+        self.ops.append(Reshape(name=name, input=source, output=made))
+        return made
+
+    def requantise(self, source: str, factor: float = 1.3) -> str:
+        name = f"layer{len(self.ops)}"
+        made = self._tensor(name, self.tensors[source].shape, self.tensors[source].scale * factor)
+        self.ops.append(Requantise(name=name, input=source, output=made))
+        return made
+
+    def fuse(self, source: str, kernel: int, stride: tuple[int, int] = (1, 1), *, full: bool = False) -> str:
+        """FuSeConv: row filters and column filters, concatenated."""
+        channels = self.tensors[source].shape[0]
+        half = channels if full else channels // 2
+        rows = source if full else self.slice(source, 0, half)
+        columns = source if full else self.slice(source, half, channels)
+        row = self.conv(rows, 0, (1, kernel), stride, depthwise=True)
+        column = self.conv(columns, 0, (kernel, 1), stride, depthwise=True, like=row)
+        return self.concat(row, column)
+
+    def graph(self, *outputs: str) -> Graph:
+        return Graph(self.name, self.tensors, tuple(self.ops), tuple(self.inputs), outputs)
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Random int8 inputs."""
+        return {n: self.rng.integers(-128, 128, self.tensors[n].shape).astype(np.int8) for n in self.inputs}
+
+
+def block_net(seed: int, *, size: int = 14, channels: int = 10) -> tuple[Builder, Graph]:
+    """A small MobileNet-like network with every kind of layer."""
+    build = Builder(seed, f"blocks{seed}")
+    x = build.input((3, size, size + 1))
+    x = build.conv(x, channels, (3, 3), (2, 2), (1, 1, 1, 1), clamp=(-20, 127))
+    y = build.conv(x, 2 * channels)
+    y = build.fuse(y, 3)
+    y = build.conv(y, channels)
+    x = build.add(x, y)
+    y = build.conv(x, 13, (5, 5), (1, 2))
+    y = build.conv(y, 0, (3, 3), (2, 1), depthwise=True)
+    y = build.conv(y, 9)
+    y = build.fuse(y, 5, full=True)
+    y = build.conv(y, 2 * channels + 1)
+    y = build.pool(y)
+    return build, build.graph(build.linear(y, 10))

@@ -1,0 +1,118 @@
+"""Two references for the IR, written independently of the compiler's folding: real-valued and integer.
+
+The integer one takes multipliers from the lowered kernels, but convolves in float64 and with the zero points where
+the definition has them, not folded into the bias.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.numerics import NUMERICS
+from sw.compiler.ir import Add, Concat, Conv, GlobalAvgPool, Graph, Linear, Op, Requantise, Reshape, Slice, Tensor
+from sw.compiler.lower import lower
+
+
+def _real(tensor: Tensor, q: np.ndarray) -> np.ndarray:
+    return (q.astype(np.float64) - tensor.zero_point) * tensor.scale
+
+
+def _to_int8(tensor: Tensor, real: np.ndarray, clamp: tuple[int, int] = (-128, 127)) -> np.ndarray:
+    return np.clip(np.rint(real / tensor.scale) + tensor.zero_point, *clamp).astype(np.int8)
+
+
+def _bias(graph: Graph, op: Conv | Linear) -> np.ndarray:
+    if op.bias is None:
+        return np.zeros(len(op.weight_scale))
+    unit = graph[op.input].scale * op.weight_scale
+    return op.bias * unit if np.issubdtype(op.bias.dtype, np.integer) else op.bias
+
+
+def _convolve(graph: Graph, op: Conv | Linear, centred: np.ndarray) -> np.ndarray:
+    """Sum of (q - zp) * w, exact in float64."""
+    if isinstance(op, Linear):
+        return (op.weight.astype(np.float64) @ centred.reshape(-1)).reshape(-1, 1, 1)
+    top, left, bottom, right = op.padding
+    padded = F.pad(torch.from_numpy(centred)[None], (left, right, top, bottom))
+    return F.conv2d(padded, torch.from_numpy(op.weight.astype(np.float64)), stride=op.stride, groups=op.groups)[0].numpy()
+
+
+def _views(op: Op, values: dict[str, np.ndarray], graph: Graph) -> np.ndarray | None:
+    if isinstance(op, Slice):
+        return values[op.input][op.start : op.stop]
+    if isinstance(op, Reshape):
+        return values[op.input].reshape(graph[op.output].shape)
+    if isinstance(op, Concat):
+        return np.concatenate([values[part] for part in op.parts])
+    return None
+
+
+def run_real(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor as the quotient of real arithmetic, rounded once per operator."""
+    values = dict(inputs)
+    for op in graph.ops:
+        made = graph[op.output]
+        if (view := _views(op, values, graph)) is not None:
+            values[op.output] = view
+            continue
+        x = _real(graph[op.input], values[op.input])
+        if isinstance(op, Conv | Linear):
+            scale = (graph[op.input].scale * op.weight_scale).reshape(-1, 1, 1)
+            centred = values[op.input].astype(np.float64) - graph[op.input].zero_point
+            real = _convolve(graph, op, centred) * scale + _bias(graph, op).reshape(-1, 1, 1)
+            if isinstance(op, Conv) and op.residual is not None:
+                real = real + _real(graph[op.residual], values[op.residual])
+            if isinstance(op, Conv) and op.pooled is not None:
+                q = _to_int8(op.pooled, real, op.clamp)
+                real = _real(op.pooled, q).mean((1, 2), keepdims=True)
+                values[op.output] = _to_int8(made, real)
+            else:
+                values[op.output] = _to_int8(made, real, op.clamp)
+        elif isinstance(op, Add):
+            values[op.output] = _to_int8(made, x + _real(graph[op.other], values[op.other]), op.clamp)
+        elif isinstance(op, GlobalAvgPool):
+            values[op.output] = _to_int8(made, x.mean((1, 2), keepdims=True))
+        elif isinstance(op, Requantise):
+            values[op.output] = _to_int8(made, x, op.clamp)
+        else:
+            raise NotImplementedError(type(op))
+    return values
+
+
+def run_integer(graph: Graph, config: AcceleratorConfig, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor of an optimised graph, bit for bit as the hardware must compute it."""
+    kernels = {kernel.name: kernel for kernel in lower(graph, config)[0]}
+    values = dict(inputs)
+    for op in graph.ops:
+        if (view := _views(op, values, graph)) is not None:
+            values[op.output] = view
+            continue
+        source, stage = graph[op.input], kernels[op.name].stage
+        centred = values[op.input].astype(np.float64) - source.zero_point
+        if isinstance(op, Conv | Linear):
+            bias = np.rint(_bias(graph, op) / (source.scale * op.weight_scale))
+            acc = _convolve(graph, op, centred) + bias.reshape(-1, 1, 1)
+        else:
+            acc = centred
+        residual = getattr(op, "residual", None) or getattr(op, "other", None)
+        q = NUMERICS.output(
+            acc.astype(np.int64),
+            0,
+            stage.mult.reshape(-1, 1, 1),
+            stage.shift.reshape(-1, 1, 1),
+            out_zp=stage.out_zp,
+            q_lo=stage.q_lo,
+            q_hi=stage.q_hi,
+            post_shift=stage.post_shift,
+            residual=None if residual is None else values[residual],
+            res_zp=stage.res_zp,
+            res_mult=stage.res_mult,
+        )
+        if (pool := kernels[op.name].pool) is not None:
+            total = q.astype(np.int64).sum((1, 2), keepdims=True)
+            q = NUMERICS.pool(total, bias=pool.bias, mult=pool.mult, shift=pool.shift, zp=pool.zp)
+        values[op.output] = q
+    return values
