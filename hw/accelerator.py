@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amaranth.hdl import Module, ResetInserter, ValueLike
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import Out, connect
 
 from hw.axi import AXI4LiteSignature, AXI4ReadSignature, AXI4WriteSignature
 from hw.control import UNITS, Control
