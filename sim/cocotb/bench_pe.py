@@ -74,7 +74,7 @@ class PEBench(Bench):
         assert np.array_equal(got, self.arrays["expected"]), f"got {got}, expected {self.arrays['expected'].tolist()}"
 
     async def drain(self) -> None:
-        """A captured result stays until ``go``; then the chain passes the upper neighbour's."""
+        """Check that a captured result stays until ``go``, and that the chain then passes the upper neighbour's."""
         for _ in range(3):
             (d,) = await self.step("d", clear=0)
             assert unpack(d, 32, 1)[0] == self.arrays["expected"][-1], "a held result moved before go"

@@ -13,7 +13,7 @@ from sim.cocotb.bench import Bench, pack, unpack
 class RowBench(Bench):
     """Drives one row: its vertical chain, left edge and taps.
 
-    Parameters (of the task): ``cols``, ``halo``, ``mac_latency``.  Arrays: ST-OS ``lines`` (tiles, halo + cols), ``taps``
+    Parameters: ``cols``, ``halo``, ``mac_latency``.  Arrays: ST-OS ``lines`` (tiles, halo + cols), ``taps``
     (tiles, K) in order of use, ``conv`` (tiles, cols) expected; GEMM ``w`` (K,), ``a`` (K, cols), ``product`` (cols,).
     """
 

@@ -58,7 +58,7 @@ def run_bench(
     component
         Makes the component.
     bench
-        Dotted name of a module with ``@cocotb.test`` functions that take their data from :class:`sim.cocotb.bench.Bench`.
+        Dotted name of a module with ``@cocotb.test`` functions, reading data with :class:`sim.cocotb.bench.Bench`.
     name
         Top module's name.
     parameters, arrays

@@ -105,6 +105,8 @@ class VerilatorBackend:
             self.model.open_waves(Path(waves), waves_start, waves_stop)
         self.port = ControlPort(self.model.read_csr, self.model.write_csr)
         self.port.check_identity(config)
+        if not self.port.wait_ready():
+            raise HangError(f"the reset at power-on does not end: {self.state()}")
         self._faults: list[tuple[int, int, int, bool, bool]] = []
 
     def close(self) -> None:

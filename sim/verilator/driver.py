@@ -81,9 +81,13 @@ class ControlPort:
         """Clear both pending interrupts."""
         self.write("IRQ_STATUS", bits("IRQ_STATUS", done=1, error=1))
 
-    def soft_reset(self, *, polls: int = 10000) -> bool:
-        """Request a soft reset and wait for its end; False if it is still in progress after `polls` status reads."""
+    def soft_reset(self) -> bool:
+        """Request a soft reset and wait for its end; False if it does not end."""
         self.write("CTRL", bits("CTRL", soft_reset=1))
+        return self.wait_ready()
+
+    def wait_ready(self, *, polls: int = 10000) -> bool:
+        """Wait until no reset is in progress; False if one still is after `polls` reads of STATUS."""
         return any(not self.fields("STATUS")["resetting"] for _ in range(polls))
 
     def error(self) -> tuple[ErrorCause, int, int]:

@@ -59,5 +59,7 @@ def find_toolchain() -> Toolchain:
             f"{', '.join(missing)} not found, needed to build the Verilator simulation: "
             f"install with your system's package manager, e.g. 'apt install {packages}'"
         )
+    # The package was configured without the compiler's option for precompiled headers, which larger designs use.
+    flags = f"{os.environ.get('MAKEFLAGS', '')} CFG_CXXFLAGS_PCH_I=-include".strip()
     path = os.pathsep.join((str(root / "bin"), os.environ.get("PATH", os.defpath)))
-    return Toolchain(root, {**os.environ, "VERILATOR_ROOT": str(root), "PATH": path})
+    return Toolchain(root, {**os.environ, "VERILATOR_ROOT": str(root), "PATH": path, "MAKEFLAGS": flags})

@@ -12,7 +12,7 @@ from hw.spec.config import AcceleratorConfig
 from sim.cocotb.runner import BenchFailure, run_bench
 from tests.cocotb.torch_reference import conv2d, fuse_conv, matmul
 
-SMALL = dict(act_kib=16, act_banks=2, weight_kib=4, param_entries=256, axi_data_width=64)
+SMALL = {"act_kib": 16, "act_banks": 2, "weight_kib": 4, "param_entries": 256, "axi_data_width": 64}
 CONFIGS = {
     "tiny": AcceleratorConfig(rows=4, cols=4, **SMALL),
     "6x10": AcceleratorConfig(rows=6, cols=10, max_kernel=5, **SMALL),
