@@ -1,0 +1,160 @@
+"""EXEC on the ISS against PyTorch's integer convolutions, and against a literal reading of its specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from hw.spec.config import PRESETS, AcceleratorConfig
+from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp, Target
+from hw.spec.numerics import NUMERICS
+from hw.spec.program import PARAM_DTYPE
+from sim.iss import IssBackend
+from sim.iss.machine import Machine
+from sim.random_programs import random_inputs, random_program
+
+CONFIGS = {
+    "tiny": PRESETS["tiny"],
+    "edge16": PRESETS["edge16"],
+    "no_stos": PRESETS["edge8"].twin(stos=False),
+    "odd": AcceleratorConfig(rows=5, cols=11, act_kib=64, max_kernel=9, axi_data_width=64),
+    "one_row": AcceleratorConfig(rows=1, cols=8, act_kib=64, max_kernel=15, axi_data_width=64),
+}
+
+
+def weight(config: AcceleratorConfig, weights: np.ndarray, ins: Instruction, c, ci, ky, kx) -> np.ndarray:
+    """W(c, ci, ky, kx) as isa.EXEC defines it, for integers or arrays (ci is ignored by depthwise layouts)."""
+    block, i = c // config.rows, c % config.rows
+    n = np.minimum(config.rows, ins["cout"] - block * config.rows)
+    kh, kw = ins["kh"], ins["kw"]
+    if ins["mode"] == Mode.GEMM and not ins["depthwise"]:
+        word = ins["w_base"] + ((block * ins["cin"] + ci) * kh + ky) * kw + kx
+    else:
+        word = ins["w_base"] + (block * kh + ky) * kw + (kw - 1 - kx)
+    return weights[word * config.weight_word_bytes + n - 1 - i].astype(np.int64)
+
+
+def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
+    """Requantise accumulators (cout, out_h, out_w), from `act` before the instruction, into `after`."""
+    cout, out_h, out_w = acc.shape
+    entries = params.view(PARAM_DTYPE)[ins["p_base"] : ins["p_base"] + cout]
+    c, y, x = np.ogrid[:cout, :out_h, :out_w]
+    place = c * ins["out_cs"] + y * ins["out_pitch"] + x
+    more = {}
+    if ins["res"] == ResidualOp.ADD:
+        more = {"residual": act[ins["res_base"] + place], "res_zp": ins["res_zp"], "res_mult": ins["res_mult"]}
+    q = NUMERICS.output(
+        acc,
+        *(entries[name].astype(np.int64)[:, None, None] for name in ("bias", "mult", "shift")),
+        out_zp=ins["out_zp"], q_lo=ins["q_lo"], q_hi=ins["q_hi"], post_shift=ins["post_shift"], **more,
+    )  # fmt: skip
+    if ins["gap"]:
+        sums = q.astype(np.int64).sum(axis=(1, 2))
+        after[ins["out_base"] + np.arange(cout) * ins["out_cs"]] = NUMERICS.pool(
+            sums, bias=ins["gap_bias"], mult=ins["gap_mult"], shift=ins["gap_shift"], zp=ins["gap_zp"]
+        )
+    else:
+        after[ins["out_base"] + place] = q
+
+
+def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.ndarray, ins: Instruction) -> np.ndarray:
+    single = ins["mode"] != Mode.GEMM or bool(ins["depthwise"])
+    cout, kh, kw, sy, sx = (ins[name] for name in ("cout", "kh", "kw", "sy", "sx"))
+    channels = cout if single else ins["cin"]
+    c, y, x = np.ogrid[:channels, : ins["in_h"], : ins["in_w"]]
+    source = act[ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x].astype(np.float64)
+    # Exactly the window that the outputs need: pads may be negative.
+    bottom = (ins["out_h"] - 1) * sy + kh - ins["pad_y"] - ins["in_h"]
+    right = (ins["out_w"] - 1) * sx + kw - ins["pad_x"] - ins["in_w"]
+    # Pad first, then cut: a window may begin behind the tensor's end.
+    pads = (ins["pad_x"], right, ins["pad_y"], bottom)
+    padded = torch.nn.functional.pad(torch.from_numpy(source), [max(p, 0) for p in pads], value=ins["in_zp"])
+    height, width = padded.shape[1:]
+    top, left = max(-ins["pad_y"], 0), max(-ins["pad_x"], 0)
+    padded = padded[:, top : height - max(-bottom, 0), left : width - max(-right, 0)]
+    if ins["mode"] == Mode.VEC:
+        kernel = torch.ones(cout, 1, 1, 1, dtype=torch.float64)
+    else:
+        inner = 1 if single else channels
+        taps = weight(config, weights, ins, *np.ogrid[:cout, :inner, :kh, :kw])
+        kernel = torch.from_numpy(np.broadcast_to(taps, (cout, inner, kh, kw)).astype(np.float64))
+    acc = torch.nn.functional.conv2d(padded[None], kernel, stride=(sy, sx), groups=cout if single else 1)[0]
+    return acc.numpy().astype(np.int64)
+
+
+def literal_accumulators(
+    config: AcceleratorConfig, act: np.ndarray, weights: np.ndarray, ins: Instruction
+) -> np.ndarray:
+    """The loops of isa.EXEC, word for word."""
+
+    def read(c: int, y: int, x: int) -> int:
+        if 0 <= y < ins["in_h"] and 0 <= x < ins["in_w"]:
+            return int(act[ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x])
+        return ins["in_zp"]
+
+    mode, sy, sx, pad_y, pad_x = ins["mode"], ins["sy"], ins["sx"], ins["pad_y"], ins["pad_x"]
+    acc = np.zeros((ins["cout"], ins["out_h"], ins["out_w"]), np.int64)
+    for c, y, x in np.ndindex(acc.shape):
+        taps = [(ky, kx) for ky in range(ins["kh"]) for kx in range(ins["kw"])]
+        if mode == Mode.VEC:
+            acc[c, y, x] = read(c, y * sy - pad_y, x * sx - pad_x)
+        elif mode == Mode.GEMM and not ins["depthwise"]:
+            acc[c, y, x] = sum(
+                weight(config, weights, ins, c, ci, ky, kx) * read(ci, y * sy + ky - pad_y, x * sx + kx - pad_x)
+                for ci in range(ins["cin"]) for ky, kx in taps
+            )  # fmt: skip
+        else:
+            acc[c, y, x] = sum(
+                weight(config, weights, ins, c, 0, ky, kx) * read(c, y * sy + ky - pad_y, x * sx + kx - pad_x)
+                for ky, kx in taps
+            )
+    return acc
+
+
+@dataclass
+class Checker:
+    """Observer: predicts the scratchpad after every EXEC from the state before it and compares all bytes."""
+
+    config: AcceleratorConfig
+    accumulators: object
+    seen: dict[str, int] = field(default_factory=dict)
+    before: np.ndarray | None = None
+
+    def __call__(self, pc: int, ins: Instruction, machine: Machine) -> None:
+        act = machine.onchip[Target.ACT].view(np.int8)
+        if ins.opcode == Opcode.EXEC:
+            weights = machine.onchip[Target.WEIGHT].view(np.int8)
+            expected = self.before.copy()
+            acc = self.accumulators(self.config, self.before, weights, ins)
+            finish(self.before, expected, machine.onchip[Target.PARAM], ins, acc)
+            assert (act == expected).all(), f"instruction {pc}: {ins}"
+            name = Mode(ins["mode"]).name + "_DW" * ins["depthwise"]
+            self.seen[name] = self.seen.get(name, 0) + 1
+            for flag in ("gap", "res", "overlap"):
+                self.seen[flag] = self.seen.get(flag, 0) + ins[flag]
+        self.before = act.copy()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_programs_against_torch(name: str) -> None:
+    config = CONFIGS[name]
+    checker = Checker(config, torch_accumulators)
+    for seed in range(25):
+        program = random_program(config, seed, cycles=60_000)
+        IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
+    wanted = {"GEMM", "GEMM_DW", "VEC", "gap", "res", "overlap"} | ({"STOS_CH", "STOS_LN"} if config.stos else set())
+    assert all(checker.seen.get(what, 0) >= 3 for what in wanted), checker.seen
+    assert not {"STOS_CH", "STOS_LN"} & set(checker.seen) - wanted
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_literal_reading_of_the_specification(mode: Mode) -> None:
+    config = PRESETS["tiny"]
+    checker = Checker(config, literal_accumulators)
+    for seed in range(6):
+        program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,))
+        IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
+    assert sum(checker.seen.get(name, 0) for name in (mode.name, f"{mode.name}_DW")) == 18
