@@ -22,7 +22,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_convolution_between_load_and_store(name: str) -> None:
-    """Every byte of every region equals the ISS's; then a bad EXEC is reported, and after a soft reset it runs again."""
+    """All regions equal the ISS's; then a bad EXEC is reported, and after a soft reset the good one runs again."""
     config = CONFIGS[name]
     program = sound_program(config)
     expected = IssBackend(config).run(program, {}).regions
