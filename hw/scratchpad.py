@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -211,9 +210,9 @@ class Scratchpad(wiring.Component):
         config = self.config
         request = getattr(self, name).req.payload
         lanes = len(request.data)
-        offset_bits = (config.line_bytes - 1).bit_length()
         enables = Signal(lanes, name=f"{name}_enables")
-        m.d.comb += enables.eq(Cat((request.lo <= lane) & (request.hi > lane) for lane in range(lanes)))
+        m.d.comb += enables.eq(_lane_mask(request.lo, request.hi, lanes))
+        offset_bits = (config.line_bytes - 1).bit_length()
 
         def registered(value: Value | data.View, suffix: str) -> Value | data.View:
             return delayed(m, value, 1, name=f"{name}_{suffix}")[1]
@@ -224,7 +223,7 @@ class Scratchpad(wiring.Component):
         mask = registered(enables, "mask")
         m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateLeft, 9, config.line_bytes, lanes)
         m.d.comb += rotate.amount.eq(registered(request.addr[:offset_bits], "offset"))
-        m.d.comb += [rotate.lanes[lane].eq(Cat(held[lane], mask[lane])) for lane in range(lanes)]
+        m.d.comb += Value.cast(rotate.lanes).eq(Cat(Cat(held[lane], mask[lane]) for lane in range(lanes)))
 
         places = [range(sub * config.sub_bytes, (sub + 1) * config.sub_bytes) for sub in range(SUB_BANKS)]
         return _Access(
@@ -248,11 +247,11 @@ class Scratchpad(wiring.Component):
                 m.submodules[f"bank{bank}_sub{sub}"] = memory
                 read, write = memory.read_port(), memory.write_port(granularity=8)
                 m.d.comb += [
-                    read.en.eq(_merge((access.banks[bank], 1) for access in reads)),
-                    read.addr.eq(_merge((access.banks[bank], access.line[sub]) for access in reads)),
-                    write.en.eq(_merge((access.hits(bank, sub), access.mask[sub]) for access in writes)),
-                    write.addr.eq(_merge((access.banks[bank], access.line[sub]) for access in writes)),
-                    write.data.eq(_merge((access.banks[bank], access.data[sub]) for access in writes)),
+                    read.en.eq(reduce(or_, (access.banks[bank] for access in reads))),
+                    read.addr.eq(_first([(access.banks[bank], access.line[sub]) for access in reads])),
+                    write.en.eq(reduce(or_, (Mux(access.hits(bank, sub), access.mask[sub], 0) for access in writes))),
+                    write.addr.eq(_first([(access.banks[bank], access.line[sub]) for access in writes])),
+                    write.data.eq(_first([(access.banks[bank], access.data[sub]) for access in writes])),
                 ]
                 words[bank].append(read.data)
         return words
@@ -267,18 +266,33 @@ class Scratchpad(wiring.Component):
         bank = delayed(m, plan.bank, 1, name=f"{name}_bank")[1]
 
         m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateRight, 8, config.line_bytes, lanes)
-        line = [
-            _merge((bank[sub] == index, row[sub]) for index, row in enumerate(words)) for sub in range(SUB_BANKS)
-        ]
+        line = [_pick(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS)]
         m.d.comb += [Value.cast(rotate.line).eq(Cat(line)), rotate.amount.eq(request.addr[:offset_bits])]
 
+        inside = Signal(lanes, name=f"{name}_inside")
+        m.d.comb += inside.eq(_lane_mask(request.lo, request.hi, lanes))
         answer = Signal(port.data.shape(), name=f"{name}_answer", reset_less=True)
-        for lane in range(lanes):
-            inside = (request.lo <= lane) & (request.hi > lane)
-            m.d.sync += answer[lane].eq(Mux(inside, rotate.lanes[lane], request.fill))
+        filled = Cat(Mux(inside[lane], rotate.lanes[lane], request.fill) for lane in range(lanes))
+        m.d.sync += Value.cast(answer).eq(filled)
         m.d.comb += port.data.eq(answer)
 
 
-def _merge(choices: Iterable[tuple[Value, Value | int]]) -> Value:
-    """Return the value whose condition holds, 0 if none does; at most one may."""
-    return reduce(or_, (Mux(condition, value, 0) for condition, value in choices))
+def _lane_mask(lo: Value, hi: Value, lanes: int) -> Value:
+    """Return one bit per lane, 1 for lanes lo <= i < hi."""
+    ones = Const(-1, lanes)
+    return (ones << lo)[:lanes] & ~(ones << hi)[:lanes]
+
+
+def _first(choices: list[tuple[Value, Value]]) -> Value:
+    """Return the value of the first (condition, value) that holds; the last one's if none does."""
+    *others, (_, result) = choices
+    for condition, value in reversed(others):
+        result = Mux(condition, value, result)
+    return result
+
+
+def _pick(index: Value, values: list[Value]) -> Value:
+    """Return ``values[index]``; there are 2**len(index) of them."""
+    if not len(index):
+        return values[0]
+    return Mux(index[0], _pick(index[1:], values[1::2]), _pick(index[1:], values[::2]))
