@@ -253,6 +253,9 @@ ENUM_FIELDS: dict[str, type[enum.IntEnum]] = {
 """Fields whose values have names."""
 
 
+_FIELD_NAMES = {spec.name for table in OPCODES.values() for spec in table.fields}
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One instruction: opcode and field values (fields not given are 0)."""
@@ -261,8 +264,9 @@ class Instruction:
     values: dict[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> int:
-        if name not in self.table.offsets:
-            raise KeyError(f"{self.opcode.name} has no field {name}")
+        """Return a field's value; 0 if another opcode has it; raise KeyError if none has."""
+        if name not in _FIELD_NAMES:
+            raise KeyError(f"no instruction has a field {name}")
         return self.values.get(name, 0) if name != "opcode" else int(self.opcode)
 
     @property
