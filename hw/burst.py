@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, ValueLike, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -168,8 +168,8 @@ class BurstGenerator(Component):
         with m.If(accept):
             m.d.sync += [
                 walk_valid.eq(1),
-                walk.base.eq(self.regions[instr.region].base),
-                walk.size.eq(self.regions[instr.region].size),
+                walk.base.eq(Array(region.base for region in self.regions)[instr.region]),
+                walk.size.eq(Array(region.size for region in self.regions)[instr.region]),
                 walk.offset.eq(instr.dram_offset),
                 walk.mem.eq(instr.mem_addr),
                 walk.left.eq(instr.rows),
@@ -267,6 +267,8 @@ class BurstGenerator(Component):
             for target, size in mem_bytes.items():
                 with m.Case(target.value):
                     m.d.comb += beyond.eq(sums.mem_end > size)
+            with m.Default():
+                m.d.comb += beyond.eq(1)
         faulty = Signal()
         cause, info = self.fault.cause, self.fault.info
         m.d.comb += [faulty.eq(1), self.fault.pc.eq(sums.pc), self.fault.valid.eq(valid & faulty)]

@@ -160,7 +160,7 @@ class LoadUnit(Component):
         m.d.comb += [
             to_act.eq(write.target == Target.ACT),
             free.eq(~write_valid | ~to_act | self.act.req.ready),
-            take.eq(beats.o.valid & opened.r_rdy & (free | halted)),
+            take.eq(beats.o.valid & opened.r_rdy & free),
             beats.o.ready.eq(take),
             broken.eq(beat.resp != Resp.OKAY),
             opened.r_en.eq(take & beat.last),

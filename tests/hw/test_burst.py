@@ -36,7 +36,7 @@ def reference(config: AcceleratorConfig, instruction: Instruction) -> list[dict[
                     "mem": mem + first * size - addr,
                     "lo": begin - first * size,
                     "hi": stop - last * size,
-                    "target": instruction["target"],
+                    "target": instruction.values.get("target", Target.ACT.value),
                     "last": int(stop == end and index == len(rows) - 1),
                 }
             )

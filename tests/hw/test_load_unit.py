@@ -197,12 +197,14 @@ def test_latency() -> None:
 
 
 def test_many_outstanding() -> None:
-    """A slow memory sees `outstanding` bursts, and no more."""
+    """A slow memory sees `outstanding` bursts, one per cycle, and no more."""
     config = CONFIGS[64]
     load = dma(Opcode.LOAD, rows=150, row_bytes=8, dram_stride=16, mem_stride=8)
     bench = LoadBench(config, [load], latency=300)
     bench.complete()
     assert bench.axi.most_open == bench.dut.outstanding == 64
+    first = bench.axi.bursts[0].cycle
+    assert [burst.cycle for burst in bench.axi.bursts[:64]] == list(range(first, first + 64))
 
 
 def test_port_conflicts_are_counted() -> None:
