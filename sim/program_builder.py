@@ -144,9 +144,10 @@ class ProgramBuilder:
         pc = len(self.instructions)
         mine = [_Access(queue, pc, (type(space), int(space)), block, write) for space, block, write in accesses]
         wait = 0
-        for other in Queue:
-            conflict = max((a.pc for a in self._accesses if a.queue == other and _conflicts(a, mine)), default=0)
-            if other != queue and conflict > self._known[queue][other]:
+        for other in set(Queue) - {queue}:
+            unordered = [a for a in self._accesses if a.queue == other and a.pc > self._known[queue][other]]
+            conflict = max((a.pc for a in unordered if _conflicts(a, mine)), default=0)
+            if conflict:
                 self._give(conflict, queue)
                 wait |= 1 << other
                 done = {**self._clocks[conflict], other: conflict}
