@@ -17,6 +17,12 @@ from hw.spec.isa import Instruction, Opcode, encode
 CONFIGS = {64: preset("tiny"), 128: preset("tiny").twin(rows=8, cols=8, axi_data_width=128)}
 """AXI data width to a small configuration."""
 
+WIDE_CONFIGS = {
+    256: preset("tiny").twin(cols=24, axi_data_width=256),
+    1024: preset("tiny").twin(cols=128, axi_data_width=1024),
+}
+"""Wider buses, where 4 KiB pages (1024 bits) or the burst length (256 bits) bound a burst."""
+
 BASE = 0x12_8000_0000
 REGION_BYTES = 0x4000
 

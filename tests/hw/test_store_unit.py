@@ -18,6 +18,7 @@ from tests.hw.dma_bench import (
     BASE,
     CONFIGS,
     REGION_BYTES,
+    WIDE_CONFIGS,
     UnitDriver,
     beats_of,
     dma,
@@ -115,6 +116,12 @@ def test_random(width: int, latency: int, stall: float, port_stall: float, gap: 
     config = CONFIGS[width]
     instructions = mixed(config, random.Random(f"{width} {stall} {seed}"))
     StoreBench(config, instructions, seed=seed, latency=latency, stall=stall, port_stall=port_stall, gap=gap).complete()
+
+
+@pytest.mark.parametrize("width", WIDE_CONFIGS)
+def test_wide_bus(width: int) -> None:
+    config = WIDE_CONFIGS[width]
+    StoreBench(config, mixed(config, random.Random(width)), latency=9, stall=0.3, port_stall=0.3).complete()
 
 
 @pytest.mark.parametrize("width", CONFIGS)
