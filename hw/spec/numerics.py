@@ -28,14 +28,13 @@ class QuantRangeError(ValueError):
 
 
 def rshift_round(value: npt.ArrayLike, shift: npt.ArrayLike) -> Int:
-    """Shift right arithmetically by `shift` >= 0 bits, rounding to nearest, ties to even (int64 in and out)."""
+    """Shift right arithmetically by 0 to 63 bits, rounding to nearest, ties to even (int64, magnitudes below 2**62)."""
     x = np.asarray(value, np.int64)
     s = np.asarray(shift, np.int64)
-    floor = x >> s
-    below = x - (floor << s)
-    half = np.where(s > 0, np.int64(1) << np.maximum(s - 1, 0), 0)
-    up = (s > 0) & ((below > half) | ((below == half) & ((floor & 1) == 1)))
-    return floor + up
+    # Adding half an output step, less one unit if the result would be even, carries into it exactly when it must.
+    some = (s > 0).astype(np.int64)
+    odd = (x >> s) & some
+    return (x + odd + ((some << np.maximum(s - 1, 0)) - some)) >> s
 
 
 def quantize_multiplier(real: float, *, max_shift: int = 47) -> tuple[int, int]:

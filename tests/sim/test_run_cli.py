@@ -34,7 +34,8 @@ def _copy_program(shape: tuple[int, int, int], scale: float = 0.1, **meta: objec
     builder.load_const(Target.PARAM, 0, np.array([(0, 1, 0, 0)] * channels, PARAM_DTYPE).tobytes())
     pc = builder.exec(
         mode=Mode.VEC, in_cs=plane, in_pitch=width, in_w=width, in_h=height,
-        out_base=2000, out_cs=plane, out_pitch=width, out_w=width, out_h=height, kh=1, kw=1, sy=1, sx=1, cout=channels, q_lo=-128, q_hi=127,
+        out_base=2000, out_cs=plane, out_pitch=width, out_w=width,
+        out_h=height, kh=1, kw=1, sy=1, sx=1, cout=channels, q_lo=-128, q_hi=127,
     )  # fmt: skip
     builder.layers.append(Layer("copy", "vec", 100, (pc,), shape))
     builder.store(Region.OUTPUT, **{**tensor, "mem_addr": 2000})
