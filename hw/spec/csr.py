@@ -33,7 +33,7 @@ class Access(enum.Enum):
     """What the bus may do with a register."""
 
     RO = "read only"
-    RW = "read and write; writes are ignored (SLVERR) while busy"
+    RW = "read and write; writes are ignored (SLVERR) while busy or while a transfer is still open after an error"
     WO = "write only, reads as 0"
     W1C = "read; write 1 to clear"
 
@@ -61,9 +61,10 @@ ERROR_HELP: dict[ErrorCause, str] = {
     ErrorCause.NONE: "no error",
     ErrorCause.BAD_OPCODE: "unknown opcode",
     ErrorCause.BAD_FIELD: "a field's value is illegal or needs a feature that this configuration lacks",
-    ErrorCause.MISALIGNED: "a WEIGHT or PARAM load whose address, stride or length is no multiple of the AXI beat",
+    ErrorCause.MISALIGNED: "a WEIGHT or PARAM load whose address, stride or length is no multiple of the AXI beat, "
+    "a region's base no multiple of 4 KiB, or PROG_OFFSET none of 64",
     ErrorCause.MEM_RANGE: "an on-chip address beyond the memory's end",
-    ErrorCause.DRAM_RANGE: "a DRAM access beyond its region's size",
+    ErrorCause.DRAM_RANGE: "a DRAM access beyond its region's size, or a region beyond the address space",
     ErrorCause.AXI_READ: "error response on a read",
     ErrorCause.AXI_WRITE: "error response on a write",
     ErrorCause.TRUNCATED: "the program's count ran out before HALT",
