@@ -65,7 +65,9 @@ def _table(report: dict[str, Any]) -> str:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     right = {3, 5, 6, 7}
     lines = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in (head, *rows)
     ]
     lines.insert(1, "-" * len(lines[0]))
@@ -90,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", metavar="F", help="weights (.npz of the training script) for a network by name")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
-    target.add_argument("--preset", choices=list(PRESETS), default="edge16", help="configuration (default: %(default)s)")
+    target.add_argument(
+        "--preset", choices=list(PRESETS), default="edge16", help="configuration (default: %(default)s)"
+    )
     parser.add_argument("--out", metavar="DIR", default="prog", help="program directory (default: %(default)s/)")
     parser.add_argument("--dump-tensors", action="store_true", help="also store every intermediate tensor in DRAM")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")

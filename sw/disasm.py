@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,6 +37,15 @@ def _json(pc: int, layer: str, instruction: Instruction) -> dict[str, Any]:
     return {"pc": pc, "layer": layer or None, "opcode": instruction.opcode.name, "fields": fields}
 
 
+def _text(lines: Sequence[tuple[int, str, Instruction]]) -> Iterator[str]:
+    current = ""
+    for pc, layer, instruction in lines:
+        if layer and layer != current:
+            yield f"; {layer}"
+        current = layer
+        yield f"{pc:6d}  {instruction}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.disasm",
@@ -59,15 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     lines = [line for line in listing(program) if options.layer in (None, line[1])]
-    if options.json:
-        print(json.dumps([_json(*line) for line in lines], indent=1))
-        return 0
-    current = ""
-    for pc, layer, instruction in lines:
-        if layer and layer != current:
-            print(f"; {layer}")
-        current = layer
-        print(f"{pc:6d}  {instruction}")
+    shown = json.dumps([_json(*line) for line in lines], indent=1) if options.json else "\n".join(_text(lines))
+    try:
+        print(shown, flush=True)
+    except BrokenPipeError:
+        # the reader (a pager, head) has seen enough; keep the interpreter from flushing into the closed pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -1,8 +1,8 @@
 """Cycle estimates that the compiler decides by; the RTL is the truth, this only ranks alternatives.
 
 Steady-state tile costs of an R x C array (a tile drains one row per cycle while the next one computes): GEMM
-max(K, n); STOS_CH kh phases of max(n, kw + 1); STOS_LN n + kh - 1 for a column kernel, else each line once and kw taps
-per kernel line; depthwise as GEMM one channel at a time.
+max(K, n); STOS_CH kh phases of max(n, kw); STOS_LN the first kernel line of a phase max(n, kw), every further one kw;
+depthwise as GEMM one channel at a time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
     elif mode == Mode.GEMM:
         cycles = extent.cout * max(kh * kw, 1) * lines * tiles
     elif mode == Mode.STOS_CH:
-        cycles = sum(kh * max(n, kw + 1 if kw > 1 else 1) for n in channels) * lines * tiles
+        cycles = sum(kh * max(n, kw) for n in channels) * lines * tiles
     elif mode == Mode.STOS_LN:
         cycles = extent.cout * tiles * sum(_line_stream(n, extent) for n in _blocks(lines, rows))
     else:
@@ -58,10 +58,10 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
 
 
 def _line_stream(lines: int, extent: Extent) -> int:
-    """Cycles of one STOS_LN tile of `lines` output lines."""
-    shifts = (lines - 1) * extent.sy
-    taps = extent.kh if extent.kw == 1 else extent.kh * (extent.kw + 1)
-    return max(lines, shifts + taps)
+    """Cycles of one STOS_LN tile of `lines` output lines: at stride sy, a phase for the kernel lines of each parity."""
+    phases = min(extent.sy, extent.kh)
+    captures = [len(range(phase, extent.kh, extent.sy)) for phase in range(phases)]
+    return sum(max(lines, extent.kw) + (count - 1) * extent.kw for count in captures)
 
 
 def pick_mode(config: AcceleratorConfig, extent: Extent) -> tuple[Mode, bool]:

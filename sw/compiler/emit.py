@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode, Opcode, Region, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
-from sw.compiler.constants import pack_params, pack_weights
+from sw.compiler.constants import Constants, ConstantStore
 from sw.compiler.lower import Kernel
 from sw.compiler.plan import KernelPlan, Plan, Storage
 from sw.compiler.steps import Span, Step
-from sw.compiler.tiling import input_lines, param_ring, spans, weight_ring
+from sw.compiler.tiling import input_lines, spans
 from sw.compiler.views import View
 
 __all__ = ["emit"]
 
 Strip = tuple[int, int]
+
+_SMALL = 2048
+"""Bytes up to which a resident tensor is stored in one go when it is complete, not piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -32,31 +35,36 @@ def emit(plan: Plan, config: AcceleratorConfig) -> tuple[list[Step], list[bytes]
     emitter = _Emitter(plan, config)
     for index, kernel in enumerate(plan.kernels):
         emitter.kernel(index, kernel)
-    return emitter.steps, emitter.blobs
+    return emitter.steps, emitter.store.blobs
 
 
 class _Emitter:
     def __init__(self, plan: Plan, config: AcceleratorConfig) -> None:
         self.config, self.storages = config, plan.storages
         self.steps: list[Step] = []
-        self.blobs: list[bytes] = []
-        self._weights, self._params = weight_ring(config), param_ring(config)
+        self.store = ConstantStore(config)
         self._layer = 0
 
     def kernel(self, index: int, plan: KernelPlan) -> None:
         """Emit one kernel."""
         self._layer = index
         kernel, tiling = plan.kernel, plan.tiling
-        constants = _Constants(self, plan)
+        constants = Constants(self.store, kernel, plan.tiling)
         self._resident_inputs(index, kernel)
         strips = spans(kernel.map_shape[1], tiling.lines)
         groups = spans(kernel.map_shape[0], tiling.channels)
-        order = [(s, g) for g in groups for s in strips] if tiling.group_outer else [(s, g) for s in strips for g in groups]
+        order = [(s, g) for s in strips for g in groups]
+        if tiling.group_outer:
+            order = [(s, g) for g in groups for s in strips]
         source = _Rotation(plan.source)
         residual = _Rotation(plan.residual)
         target = _Rotation(plan.target)
+        stored = self.storages[kernel.target.storage]
+        at_once = stored.resident and stored.stored and kernel.target.size <= _SMALL
         for strip, group in order:
-            words, entries = constants.place(group)
+            words, entries, loads = constants.place(group)
+            for target_memory, blob, base in loads:
+                self._load_constant(target_memory, blob, base)
             channels = (0, kernel.source.shape[0]) if kernel.dense else group
             lines = input_lines(kernel, *strip)
             read = self._input(kernel.source, source, channels, lines)
@@ -66,9 +74,12 @@ class _Emitter:
             written = strip if kernel.pool is None else (0, 1)
             write = self._output_place(kernel.target, target, group, written)
             self._exec(kernel, strip, group, lines, read, write, other, words, entries)
-            storage = self.storages[kernel.target.storage]
-            if not storage.resident or storage.stored:
+            if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
+        if at_once:
+            channels, lines = (0, kernel.target.shape[0]), (0, kernel.target.shape[1])
+            place = _resident(stored, kernel.target, channels, lines)
+            self._move(Opcode.STORE, kernel.target, channels, lines, place)
 
     # --- pieces of tensors -----------------------------------------------------------------------------------------
 
@@ -124,9 +135,8 @@ class _Emitter:
             values["target"] = int(Target.ACT)
         self.steps.append(Step(opcode, values, self._layer, reads=reads, writes=writes))
 
-    def load_constant(self, target: Target, blob: int, base: int) -> None:
-        """Emit the load of a constant (padded to whole beats)."""
-        size = len(self.blobs[blob])
+    def _load_constant(self, target: Target, blob: int, base: int) -> None:
+        size = len(self.store.blobs[blob])
         values = {
             "target": int(target),
             "region": int(Region.CONST),
@@ -236,61 +246,3 @@ class _Rotation:
         self._next = (index + 1) % len(self._bases)
         self._holds[index] = piece
         return self._bases[index], True
-
-
-class _Constants:
-    """Weights and parameters of a kernel's channel groups: loaded when first needed, kept as long as planned."""
-
-    def __init__(self, emitter: _Emitter, plan: KernelPlan) -> None:
-        self._emitter, self._plan = emitter, plan
-        self._blobs: dict[Strip, tuple[int | None, int]] = {}
-        self._places: dict[Strip, tuple[int, int]] = {}
-        self._free: tuple[int, int] | None = None
-        if plan.tiling.weights_once:
-            self._free = self._reserve()
-
-    def place(self, group: Strip) -> tuple[int, int]:
-        """Return the first weight word and parameter entry of a group, loading them unless they are there."""
-        if group not in self._places:
-            if not self._plan.tiling.weights_once:
-                self._places.clear()
-            self._places[group] = self._load(group)
-        return self._places[group]
-
-    def _sizes(self, group: Strip) -> tuple[int, int]:
-        config, kernel = self._emitter.config, self._plan.kernel
-        cout = group[1] - group[0]
-        words = kernel.words(cout, config.rows) * config.weight_word_bytes
-        return self._emitter._weights.room(words), self._emitter._params.room(cout * PARAM_DTYPE.itemsize)
-
-    def _reserve(self) -> tuple[int, int]:
-        groups = spans(self._plan.kernel.map_shape[0], self._plan.tiling.channels)
-        sizes = [self._sizes(group) for group in groups]
-        weights = self._emitter._weights.allocate(sum(size for size, _ in sizes))
-        return weights, self._emitter._params.allocate(sum(size for _, size in sizes))
-
-    def _load(self, group: Strip) -> tuple[int, int]:
-        emitter, kernel = self._emitter, self._plan.kernel
-        weight_size, param_size = self._sizes(group)
-        if self._free is None:
-            weights, params = emitter._weights.allocate(weight_size), emitter._params.allocate(param_size)
-        else:
-            weights, params = self._free
-            self._free = weights + weight_size, params + param_size
-        if group not in self._blobs:
-            self._blobs[group] = self._pack(group, weight_size, param_size)
-        weight_blob, param_blob = self._blobs[group]
-        emitter.load_constant(Target.PARAM, param_blob, params)
-        if weight_blob is not None:
-            emitter.load_constant(Target.WEIGHT, weight_blob, weights)
-        return weights // emitter.config.weight_word_bytes, params // PARAM_DTYPE.itemsize
-
-    def _pack(self, group: Strip, weight_size: int, param_size: int) -> tuple[int | None, int]:
-        emitter, kernel = self._emitter, self._plan.kernel
-        weight_blob = None
-        emitter.blobs.append(pack_params(kernel, *group).ljust(param_size, b"\0"))
-        param_blob = len(emitter.blobs) - 1
-        if kernel.weights is not None:
-            emitter.blobs.append(pack_weights(kernel, *group, emitter.config).ljust(weight_size, b"\0"))
-            weight_blob = len(emitter.blobs) - 1
-        return weight_blob, param_blob

@@ -118,8 +118,8 @@ def fold(
         channel = int(worst.argmax())
         raise CompileError(
             layer,
-            f"channel {channel}: bias {total[channel]:.0f} and sums of {low[channel]} to {high[channel]} can exceed the "
-            f"{NUMERICS.acc_width}-bit accumulator; quantise with a larger weight scale or split the layer",
+            f"channel {channel}: bias {total[channel]:.0f} and sums of {low[channel]} to {high[channel]} can exceed "
+            f"the {NUMERICS.acc_width}-bit accumulator; quantise with a larger weight scale or split the layer",
         )
     reals = units / target.scale
     stage: dict[str, int] = {}

@@ -12,7 +12,8 @@ MAX_SCALE_RATIO = 1.9
 """Largest (convolution's scale) / (sum's scale) at which an addition is fused.
 
 Fusing skips the rounding of the convolution's own int8 result, which is worth at most half its scale: below a ratio
-of 2 the sum stays within one LSB of the unfused network.
+of 2 the sum stays within one LSB of the unfused network (where that result does not saturate; if it does, only the
+fused sum is right).
 """
 
 

@@ -168,7 +168,7 @@ class Conv(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(_Unary):
-    """Fully connected layer over the input's bytes in planar order: weight int8 (cout, C*H*W); else as :class:`Conv`."""
+    """Fully connected layer over the input's bytes, planar: weight int8 (cout, C*H*W); the rest as :class:`Conv`."""
 
     weight: npt.NDArray[np.int8]
     weight_scale: npt.NDArray[np.float64]
@@ -334,7 +334,7 @@ class Graph:
         lines += [f"  input  {self.tensors[name]}" for name in self.inputs]
         for op in self.ops:
             reads = ", ".join(f"%{name}" for name in op.inputs)
-            lines.append(f"  {self.tensors[op.output]} = {type(op).__name__} {op.name}({reads}) {op.describe()}".rstrip())
+            made = f"  {self.tensors[op.output]} = {type(op).__name__} {op.name}({reads}) {op.describe()}"
+            lines.append(made.rstrip())
         lines += [f"  output %{name}" for name in self.outputs]
         return "\n".join(lines)
-

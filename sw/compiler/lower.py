@@ -126,7 +126,7 @@ def _lower(graph: Graph, op: Op, views: dict[str, View], config: AcceleratorConf
         case Activation():
             wanted = f"{op.kind} needs ISA field act={op.kind.upper()}, which ISA 1 reserves; use ReLU or ReLU6"
         case ChannelScale():
-            wanted = "a squeeze-and-excite gate needs ISA field res=SCALE, which ISA 1 reserves; use a network without SE"
+            wanted = "a squeeze-and-excite gate needs ISA field res=SCALE, reserved in ISA 1; use a network without SE"
         case MaxPool():
             wanted = "max pooling has no execution mode in ISA 1; use a convolution of stride 2"
         case _:

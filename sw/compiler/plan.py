@@ -182,9 +182,7 @@ def _ranges(views: list[View], storages: dict[str, Storage]) -> list[tuple[int, 
     return [(storage.base, storage.base + storage.size) for storage in placed]
 
 
-def _fit(
-    index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, Storage], arena: Arena
-) -> KernelPlan:
+def _fit(index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, Storage], arena: Arena) -> KernelPlan:
     """Take the cheapest tiling whose strip buffers find room."""
     free = arena.free_bytes
     for tiling in choices:

@@ -15,6 +15,9 @@ from sw.compiler.memory import Ring
 
 __all__ = ["Residency", "Tiling", "input_lines", "param_ring", "spans", "tilings", "weight_ring"]
 
+_TRANSFER_START = 32
+"""Cycles that a transfer costs besides its beats; several are in flight, so less than the latency of DRAM."""
+
 _MAX_WIDTH = next(field for field in EXEC.fields if field.name == "out_w").maximum
 
 
@@ -166,13 +169,16 @@ def _variants(
     cycles = 0
     for count, (n, rest) in _distinct(cout, channels):
         for times, (h, tail) in _distinct(height, lines):
-            cycles += count * times * exec_cycles(config, kernel.mode, kernel.depthwise, kernel.extent(n or rest, h or tail))
+            extent = kernel.extent(n or rest, h or tail)
+            cycles += count * times * exec_cycles(config, kernel.mode, kernel.depthwise, extent)
 
     pieces = len(strips) * len(groups)
     for group_outer in (False, True) if len(strips) > 1 and len(groups) > 1 else (False,):
         again_weights = 1 if group_outer or once else len(strips)
         again_source = len(groups) if group_outer and kernel.dense else 1
         moves = (source_total * again_source + moved) / config.axi_bytes
+        if moves:
+            moves += pieces * _TRANSFER_START
         traffic = moves + const_bytes * again_weights / config.axi_bytes
         source_pieces = pieces if not kernel.dense or group_outer else len(strips)
         for copies in (2, 1) if pieces > 1 else (1,):
@@ -183,9 +189,7 @@ def _variants(
                 once,
                 source=(0, 0) if residency.source else (min(copies, source_pieces), in_bytes),
                 target=(0, 0) if residency.target else (min(copies, pieces), target_bytes),
-                residual=(0, 0)
-                if kernel.residual is None or residency.residual
-                else (min(copies, pieces), out_bytes),
+                residual=(0, 0) if kernel.residual is None or residency.residual else (min(copies, pieces), out_bytes),
                 # constants arrive ahead of time; strips do beside execution if there are two buffers, but for the first
                 cost=max(cycles + (moves if copies == 1 else min(cycles, moves) / pieces), traffic),
             )

@@ -161,7 +161,7 @@ def _weights(op: Op, weight: npt.NDArray[Any], scale: npt.NDArray[Any], bias: np
     cout = weight.shape[0]
     check(weight.dtype == np.int8, op.name, f"weight is {weight.dtype}, not int8")
     check(scale.shape == (cout,), op.name, f"weight_scale has shape {scale.shape}, not ({cout},)")
-    check(bool(np.all(np.isfinite(scale)) and np.all(scale > 0)), op.name, "every weight scale must be positive and finite")
+    check(bool(np.all(np.isfinite(scale)) and np.all(scale > 0)), op.name, "weight scales must be positive and finite")
     if bias is not None:
         check(bias.shape == (cout,), op.name, f"bias has shape {bias.shape}, not ({cout},)")
         check(bool(np.all(np.isfinite(bias))), op.name, "bias is not finite")

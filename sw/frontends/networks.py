@@ -79,7 +79,7 @@ def quantised_network(
     if name in _DIGITS:
         return _digits(name, weights, progress)
     if not name.endswith(".pt2"):
-        raise UnknownNetworkError(f"no network {name!r}; use one of {', '.join(NAMES)}, or a .pt2 file of sw.quant.save")
+        raise UnknownNetworkError(f"no network {name!r}; there are {', '.join(NAMES)}, and .pt2 files of sw.quant.save")
     if weights is not None:
         raise UnknownNetworkError(f"{name} holds its own weights; --weights is for {', '.join(NAMES)}")
     exported = load(name)

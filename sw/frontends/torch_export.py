@@ -109,8 +109,11 @@ class Importer:
             elif node.op == "call_function":
                 self.values[node] = self._call(node)
             elif node.op == "output":
-                outputs = [self._output(value) for value in torch.fx.node.map_arg(node.args[0], lambda n: n)
-                           if isinstance(value, Node)]
+                outputs = [
+                    self._output(value)
+                    for value in torch.fx.node.map_arg(node.args[0], lambda n: n)
+                    if isinstance(value, Node)
+                ]
             else:
                 raise CompileError(self.layer(node), f"{node.op} {node.target}: inline it with torch.export first")
         meta = {**self._meta, "reference_nodes": self._reference}
@@ -240,7 +243,9 @@ class Importer:
         self.tensors[name] = Tensor(name, shape, *spec)
         return name
 
-    def view(self, layer: str, kind: type[Slice] | type[Reshape], source: str, shape: tuple[int, int, int], **extra: int) -> Real:
+    def view(
+        self, layer: str, kind: type[Slice] | type[Reshape], source: str, shape: tuple[int, int, int], **extra: int
+    ) -> Real:
         """Add a view of a tensor."""
         name = self.unique(layer)
         old = self.tensors[source]
@@ -259,7 +264,8 @@ class Importer:
                 old = self.tensors[value.tensor]
                 if (old.scale, old.zero_point) == spec and limits == (-128, 127):
                     return value.tensor
-                return self._add(Requantise, f"{value.tensor}.requantise", old.shape, spec, input=value.tensor, clamp=limits)
+                name = f"{value.tensor}.requantise"
+                return self._add(Requantise, name, old.shape, spec, input=value.tensor, clamp=limits)
             case Clamped():
                 clamp = _clamp(value.clamp, spec, limits)
                 shape = self.tensors[value.source].shape
@@ -276,7 +282,8 @@ class Importer:
             case Joined():
                 parts = [self._materialise(part, spec, limits, layer) for part in value.parts]
                 shapes = [self.tensors[part].shape for part in parts]
-                check(len({shape[1:] for shape in shapes}) == 1, value.layer, f"parts differ in height or width: {shapes}")
+                same = len({shape[1:] for shape in shapes}) == 1
+                check(same, value.layer, f"parts differ in height or width: {shapes}")
                 shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
                 return self._add(Concat, value.layer, shape, spec, parts=tuple(parts))
         raise CompileError(layer, f"quantises a value that no supported layer makes; {_WAY_OUT}")
@@ -289,12 +296,11 @@ class Importer:
             "bias": value.bias,
             "clamp": _clamp(value.clamp, spec, limits),
         }
-        check(
-            value.weight.data.dtype == np.int8, value.layer, f"weights are {value.weight.data.dtype}, not int8; {_WAY_OUT}"
-        )
+        dtype = value.weight.data.dtype
+        check(dtype == np.int8, value.layer, f"weights are {dtype}, not int8; {_WAY_OUT}")
         cout = value.weight.data.shape[0]
         if not value.conv:
-            check(value.residual is None, value.layer, "an addition onto a linear layer's result needs a quantize between")
+            check(value.residual is None, value.layer, "addition onto a linear layer needs a quantize between")
             return self._add(Linear, value.layer, (cout, 1, 1), spec, **shared)
         _, height, width = self.tensors[value.source].shape
         (kh, kw), (py, px), (sy, sx) = value.weight.data.shape[2:], value.padding, value.stride
@@ -311,7 +317,9 @@ class Importer:
             residual=value.residual,
         )
 
-    def _add(self, kind: type[Op], layer: str, shape: tuple[int, int, int], spec: tuple[float, int], **fields: Any) -> str:
+    def _add(
+        self, kind: type[Op], layer: str, shape: tuple[int, int, int], spec: tuple[float, int], **fields: Any
+    ) -> str:
         name = self.unique(layer)
         self._ops.append(kind(name=name, output=self.declare(name, shape, spec), **fields))
         return name

@@ -84,7 +84,7 @@ def _conv(importer: Importer, node: Node) -> Value:
     check(_pair(dilation) == (1, 1), layer, f"dilation {dilation}: taps must be neighbours; use dilation 1")
     check(not isinstance(padding, str), layer, f"padding={padding!r}; give numbers")
     quantised = _weight(importer, weight, layer)
-    check(quantised.data.ndim == 4, layer, f"weight has shape {quantised.data.shape}; only 2-D convolutions are executed")
+    check(quantised.data.ndim == 4, layer, f"its weight is {quantised.data.shape}; only 2-D convolutions run")
     return Matmul(
         layer=layer,
         source=importer.tensor_of(source, layer),
@@ -166,7 +166,7 @@ def _add(importer: Importer, node: Node) -> Value:
     if len(reals) == len(others) == 1 and others[0].residual is None and others[0].clamp == (-math.inf, math.inf):
         fields = {**others[0].__dict__, "residual": reals[0].tensor}
         return Matmul(**fields)
-    raise CompileError(layer, "one summand must be int8 and the other int8 or a plain convolution; quantise with sw.quant")
+    raise CompileError(layer, "the summands must be int8, or one of them a plain convolution; quantise with sw.quant")
 
 
 def _cat(importer: Importer, node: Node) -> Value:

@@ -113,7 +113,7 @@ class Joined:
 
 
 Pending = Matmul | Sum | Clamped | Mean | Joined
-Value = Input | Quantised | Real | QuantConstant | Matmul | Sum | Clamped | Mean | Joined | torch.Tensor | tuple["Real", ...]
+Value = Input | Quantised | Real | QuantConstant | Pending | torch.Tensor | tuple["Real", ...]
 
 
 def bounded(value: Value, bounds: Bounds, layer: str) -> Value | None:

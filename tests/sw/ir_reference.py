@@ -1,5 +1,7 @@
 """Two references for the IR, written independently of the compiler's folding: real-valued and integer.
 
+The real-valued one quantises once per operator, as the q/dq graph of PyTorch does.
+
 The integer one takes multipliers from the lowered kernels, but convolves in float64 and with the zero points where
 the definition has them, not folded into the bias.
 """
@@ -37,7 +39,9 @@ def _convolve(graph: Graph, op: Conv | Linear, centred: np.ndarray) -> np.ndarra
         return (op.weight.astype(np.float64) @ centred.reshape(-1)).reshape(-1, 1, 1)
     top, left, bottom, right = op.padding
     padded = F.pad(torch.from_numpy(centred)[None], (left, right, top, bottom))
-    return F.conv2d(padded, torch.from_numpy(op.weight.astype(np.float64)), stride=op.stride, groups=op.groups)[0].numpy()
+    return F.conv2d(padded, torch.from_numpy(op.weight.astype(np.float64)), stride=op.stride, groups=op.groups)[
+        0
+    ].numpy()
 
 
 def _views(op: Op, values: dict[str, np.ndarray], graph: Graph) -> np.ndarray | None:
@@ -50,36 +54,43 @@ def _views(op: Op, values: dict[str, np.ndarray], graph: Graph) -> np.ndarray | 
     return None
 
 
-def run_real(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every tensor as the quotient of real arithmetic, rounded once per operator."""
+def run_real(
+    graph: Graph, inputs: dict[str, np.ndarray], given: dict[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Every tensor, computed in real arithmetic from its operator's inputs and rounded once.
+
+    With `given`, inputs of operators are taken from there, so that errors do not add up from layer to layer.
+    """
     values = dict(inputs)
+    made: dict[str, np.ndarray] = {}
     for op in graph.ops:
-        made = graph[op.output]
-        if (view := _views(op, values, graph)) is not None:
-            values[op.output] = view
-            continue
-        x = _real(graph[op.input], values[op.input])
-        if isinstance(op, Conv | Linear):
-            scale = (graph[op.input].scale * op.weight_scale).reshape(-1, 1, 1)
-            centred = values[op.input].astype(np.float64) - graph[op.input].zero_point
-            real = _convolve(graph, op, centred) * scale + _bias(graph, op).reshape(-1, 1, 1)
-            if isinstance(op, Conv) and op.residual is not None:
-                real = real + _real(graph[op.residual], values[op.residual])
-            if isinstance(op, Conv) and op.pooled is not None:
-                q = _to_int8(op.pooled, real, op.clamp)
-                real = _real(op.pooled, q).mean((1, 2), keepdims=True)
-                values[op.output] = _to_int8(made, real)
-            else:
-                values[op.output] = _to_int8(made, real, op.clamp)
-        elif isinstance(op, Add):
-            values[op.output] = _to_int8(made, x + _real(graph[op.other], values[op.other]), op.clamp)
-        elif isinstance(op, GlobalAvgPool):
-            values[op.output] = _to_int8(made, x.mean((1, 2), keepdims=True))
-        elif isinstance(op, Requantise):
-            values[op.output] = _to_int8(made, x, op.clamp)
-        else:
-            raise NotImplementedError(type(op))
-    return values
+        known = values if given is None else given
+        made[op.output] = _real_op(graph, op, known)
+        values[op.output] = made[op.output]
+    return made
+
+
+def _real_op(graph: Graph, op: Op, values: dict[str, np.ndarray]) -> np.ndarray:
+    made = graph[op.output]
+    if (view := _views(op, values, graph)) is not None:
+        return view
+    x = _real(graph[op.input], values[op.input])
+    if isinstance(op, Conv | Linear):
+        scale = (graph[op.input].scale * op.weight_scale).reshape(-1, 1, 1)
+        centred = values[op.input].astype(np.float64) - graph[op.input].zero_point
+        real = _convolve(graph, op, centred) * scale + _bias(graph, op).reshape(-1, 1, 1)
+        if isinstance(op, Conv) and op.residual is not None:
+            real = real + _real(graph[op.residual], values[op.residual])
+        if isinstance(op, Conv) and op.pooled is not None:
+            q = _to_int8(op.pooled, real, op.clamp)
+            return _to_int8(made, _real(op.pooled, q).mean((1, 2), keepdims=True))
+        return _to_int8(made, real, op.clamp)
+    if isinstance(op, Add):
+        return _to_int8(made, x + _real(graph[op.other], values[op.other]), op.clamp)
+    if isinstance(op, GlobalAvgPool):
+        return _to_int8(made, x.mean((1, 2), keepdims=True))
+    assert isinstance(op, Requantise)
+    return _to_int8(made, x, op.clamp)
 
 
 def run_integer(graph: Graph, config: AcceleratorConfig, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
