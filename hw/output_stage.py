@@ -28,17 +28,18 @@ class OutputLane(wiring.Component):
     """One lane of the output stage: ``numerics.output`` of one accumulator, one per cycle.
 
     Everything but the accumulator and the residual byte is common to the lanes of a vector, so it is registered
-    outside and handed in at the stage that uses it.  With the accumulator sampled in cycle t:
+    outside and handed in at the stage that uses it.  With the accumulator sampled in cycle t, and L = LATENCY:
 
-    =====  ===================================================  =====================================
-    cycle  work                                                 inputs sampled
-    =====  ===================================================  =====================================
-    t      add the bias                                         acc, bias
-    t + 1  multiply                                             mult
-    t + 2  shift, round, saturate                               shift
-    t + 3  multiply and add the residual                        residual, res_zp, res_mult
-    t + 4  post shift, zero point, clamp                        post_shift, out_zp, q_lo, q_hi
-    =====  ===================================================  =====================================
+    =========  ========================================  ====================================
+    cycle      work                                      inputs sampled
+    =========  ========================================  ====================================
+    t          add the bias                              acc, bias
+    t + 1      multiply (pipelined: two cycles)          mult
+    t + L - 3  shift, round, saturate                    shift
+    t + 3      multiply the residual                     residual, res_zp, res_mult
+    t + L - 2  add the residual (plain: the same cycle)
+    t + L - 1  post shift, zero point, clamp             post_shift, out_zp, q_lo, q_hi
+    =========  ========================================  ====================================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
 
@@ -46,6 +47,13 @@ class OutputLane(wiring.Component):
     ----------
     numerics
         Widths.
+    pipeline
+        Spend a cycle more, so that no multiplier is followed by a wide adder in the same cycle.
+
+    Attributes
+    ----------
+    LATENCY : int
+        5, and 1 more if pipelined.
 
     Members
     -------
@@ -54,11 +62,12 @@ class OutputLane(wiring.Component):
     q : Out(signed(8))
     """
 
-    RESIDUAL_STAGE = 1 + Requantise.LATENCY
-    LATENCY = RESIDUAL_STAGE + 2
+    RESIDUAL_STAGE = 3
+    LATENCY: int = 5
 
-    def __init__(self, numerics: Numerics = NUMERICS) -> None:
-        self.numerics = numerics
+    def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
+        self.numerics, self.pipeline = numerics, pipeline
+        self.LATENCY = OutputLane.LATENCY + pipeline
         settings = {name: In(member.shape) for name, member in output_config() if name != "res"}
         super().__init__(
             {
@@ -73,19 +82,20 @@ class OutputLane(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the five stages."""
+        """Build the stages."""
         m = Module()
         total = Signal(signed(self.numerics.acc_width), reset_less=True)
         m.d.sync += total.eq(self.acc + self.bias)
 
-        m.submodules.requantise = requantise = Requantise(self.numerics)
+        m.submodules.requantise = requantise = Requantise(self.numerics, pipeline=self.pipeline)
         m.d.comb += [
             requantise.value.eq(total),
             requantise.mult.eq(self.mult),
             requantise.shift.eq(self.shift),
         ]
 
-        addend = (self.residual - self.res_zp) * self.res_mult
+        product = (self.residual - self.res_zp) * self.res_mult
+        addend = delayed(m, product, int(self.pipeline), name="addend")[-1]
         summed = Signal((requantise.mid + addend).shape(), reset_less=True)
         m.d.sync += summed.eq(requantise.mid + addend)
 
@@ -121,6 +131,13 @@ class OutputStage(wiring.Component):
         Accumulators per vector.
     numerics
         Widths.
+    pipeline
+        As for :class:`OutputLane`.
+
+    Attributes
+    ----------
+    LATENCY : int
+        5, and 1 more if pipelined.
 
     Members
     -------
@@ -139,12 +156,13 @@ class OutputStage(wiring.Component):
     """
 
     RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE
-    LATENCY = OutputLane.LATENCY
+    LATENCY: int = OutputLane.LATENCY
 
-    def __init__(self, lanes: int, numerics: Numerics = NUMERICS) -> None:
+    def __init__(self, lanes: int, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         if lanes < 1:
             raise ValueError(f"an output stage has at least 1 lane, not {lanes}")
-        self.lanes, self.numerics = lanes, numerics
+        self.lanes, self.numerics, self.pipeline = lanes, numerics, pipeline
+        self.LATENCY = OutputLane.LATENCY + pipeline
         super().__init__(
             {
                 "valid": In(1),
@@ -170,17 +188,17 @@ class OutputStage(wiring.Component):
         carried = {
             "bias": (self.param.bias, 0),
             "mult": (self.param.mult, 1),
-            "shift": (self.param.shift, 2),
+            "shift": (self.param.shift, self.LATENCY - 3),
             "res_zp": (self.cfg.res_zp, self.RESIDUAL_STAGE),
             "res_mult": (gain, self.RESIDUAL_STAGE),
-            "post_shift": (self.cfg.post_shift, self.RESIDUAL_STAGE + 1),
-            "out_zp": (self.cfg.out_zp, self.RESIDUAL_STAGE + 1),
-            "q_lo": (lowest, self.RESIDUAL_STAGE + 1),
-            "q_hi": (self.cfg.q_hi, self.RESIDUAL_STAGE + 1),
+            "post_shift": (self.cfg.post_shift, self.LATENCY - 1),
+            "out_zp": (self.cfg.out_zp, self.LATENCY - 1),
+            "q_lo": (lowest, self.LATENCY - 1),
+            "q_hi": (self.cfg.q_hi, self.LATENCY - 1),
         }
         common = {name: delayed(m, value, stage, name=name)[stage] for name, (value, stage) in carried.items()}
         for index in range(self.lanes):
-            m.submodules[f"lane{index}"] = lane = shared(platform, OutputLane, self.numerics)
+            m.submodules[f"lane{index}"] = lane = shared(platform, OutputLane, self.numerics, pipeline=self.pipeline)
             m.d.comb += [getattr(lane, name).eq(value) for name, value in common.items()]
             m.d.comb += [
                 lane.acc.eq(self.acc[index]),

@@ -28,8 +28,8 @@ def pooling_config() -> data.StructLayout:
 class Pooling(wiring.Component):
     """Sum vectors per slot and requantise a slot's total at its last vector; one vector per cycle, never stalling.
 
-    Bit-exact with :meth:`Numerics.pool <hw.spec.numerics.Numerics.pool>` as long as the sum fits
-    ``numerics.pool_width`` bits.  Vectors of different slots may be interleaved in any order.
+    Bit-exact with :meth:`Numerics.pool <hw.spec.numerics.Numerics.pool>` as long as sum + gap_bias
+    fits ``numerics.pool_width`` bits.  Vectors of different slots may be interleaved in any order.
 
     Parameters
     ----------
@@ -39,11 +39,14 @@ class Pooling(wiring.Component):
         Sums under way at once.
     numerics
         Widths.
+    pipeline
+        As for :class:`hw.requantise.Requantise`.
 
     Attributes
     ----------
     latency : int
-        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), and five.
+        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), five, and one more if
+        pipelined.
 
     Members
     -------
@@ -65,14 +68,14 @@ class Pooling(wiring.Component):
         Result, with ``out_valid``.
     """
 
-    def __init__(self, lanes: int, depth: int, numerics: Numerics = NUMERICS) -> None:
+    def __init__(self, lanes: int, depth: int, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         if lanes < 1 or depth < 1:
             raise ValueError(f"pooling needs at least one lane and one slot, not {lanes} and {depth}")
-        self.lanes, self.depth, self.numerics = lanes, depth, numerics
+        self.lanes, self.depth, self.numerics, self.pipeline = lanes, depth, numerics, pipeline
         self.sum_stages = 1
         while lanes > _RADIX**self.sum_stages:
             self.sum_stages += 1
-        self.latency = self.sum_stages + 3 + Requantise.LATENCY
+        self.latency = self.sum_stages + 3 + Requantise.LATENCY + pipeline
         super().__init__(
             {
                 "valid": In(1),
@@ -116,15 +119,17 @@ class Pooling(wiring.Component):
         ]
 
         pooled = Signal(signed(total_width), reset_less=True)
-        biased = Signal(signed(total_width + 1), reset_less=True)
+        biased = Signal(signed(total_width), reset_less=True)
         m.d.sync += [pooled.eq(total), biased.eq(pooled + at(summed + 1, self.cfg.gap_bias, "gap_bias"))]
 
-        m.submodules.requantise = requantise = Requantise(self.numerics, len(biased))
+        m.submodules.requantise = requantise = Requantise(
+            self.numerics, len(biased), pipeline=self.pipeline
+        )
         m.submodules.clamp = clamp = ZeroPointClamp(self.numerics.mid_width)
         m.d.comb += [
             requantise.value.eq(biased),
             requantise.mult.eq(at(summed + 2, self.cfg.gap_mult, "gap_mult")),
-            requantise.shift.eq(at(summed + 3, self.cfg.gap_shift, "gap_shift")),
+            requantise.shift.eq(at(self.latency - 2, self.cfg.gap_shift, "gap_shift")),
             clamp.value.eq(requantise.mid),
             clamp.zero_point.eq(at(self.latency - 1, self.cfg.gap_zp, "gap_zp")),
             clamp.lo.eq(Const(-128, signed(8))),

@@ -75,21 +75,29 @@ class Requantise(wiring.Component):
         Widths.
     width
         Bits of the signed value; the accumulator's by default.
+    pipeline
+        Multiply in two cycles: halves of the value first (on an FPGA one multiplier block each), then their sum.
+
+    Attributes
+    ----------
+    LATENCY : int
+        2, and 1 more if pipelined.
 
     Members
     -------
     value : In(signed(width)), mult : In(numerics.mult_width)
         Sampled in cycle t.
     shift : In(numerics.shift_width)
-        Sampled in cycle t + 1, so that a parameter shared by many lanes is registered once, outside them.
+        Sampled in cycle t + LATENCY - 1, so that a parameter shared by many lanes is registered once, outside them.
     mid : Out(signed(numerics.mid_width))
         Valid in cycle t + LATENCY.  Registers have no reset.
     """
 
-    LATENCY = 2
+    LATENCY: int = 2
 
-    def __init__(self, numerics: Numerics, width: int | None = None) -> None:
-        self.numerics = numerics
+    def __init__(self, numerics: Numerics, width: int | None = None, *, pipeline: bool = False) -> None:
+        self.numerics, self.pipeline = numerics, pipeline
+        self.LATENCY = Requantise.LATENCY + pipeline
         self.width = numerics.acc_width if width is None else width
         super().__init__(
             {
@@ -101,11 +109,21 @@ class Requantise(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the product stage and the shift-round-saturate stage."""
+        """Build the product stages and the shift-round-saturate stage."""
         m = Module()
         mid_width = self.numerics.mid_width
         product = Signal(signed(self.width + self.numerics.mult_width), reset_less=True)
-        m.d.sync += product.eq(self.value * self.mult)
+        if self.pipeline:
+            half = self.width // 2
+            low = Signal(half + self.numerics.mult_width, reset_less=True)
+            high = Signal(signed(len(product) - half), reset_less=True)
+            m.d.sync += [
+                low.eq(self.value[:half] * self.mult),
+                high.eq(self.value[half:].as_signed() * self.mult),
+                product.eq(Cat(low[:half], high + low[half:])),
+            ]
+        else:
+            m.d.sync += product.eq(self.value * self.mult)
 
         m.submodules.shifter = shifter = RoundShift(len(product), self.numerics.shift_width)
         m.d.comb += [shifter.value.eq(product), shifter.shift.eq(self.shift)]
@@ -113,10 +131,10 @@ class Requantise(wiring.Component):
         # Saturation looks at the unrounded value, so it does not wait for the increment: of the values that fit, only
         # the largest could leave the range by rounding up, and it stays.
         floor = shifter.floor
-        low = floor[:mid_width].as_signed()
+        near = floor[:mid_width].as_signed()
         largest = (1 << (mid_width - 1)) - 1
         top = floor[mid_width - 1 :]
-        rounded = (low + (shifter.up & (low != largest)))[:mid_width]
+        rounded = (near + (shifter.up & (near != largest)))[:mid_width]
         limit = Mux(floor[-1], Const(-largest - 1, signed(mid_width)), Const(largest, signed(mid_width)))
         mid = Signal(signed(mid_width), reset_less=True)
         m.d.sync += mid.eq(Mux(top.all() | ~top.any(), rounded, limit))

@@ -67,11 +67,14 @@ def golden(item: dict) -> list[int]:
     return NUMERICS.output(item["acc"], **param, **cfg, residual=residual).tolist()
 
 
+@pytest.mark.parametrize("pipeline", [False, True])
 @pytest.mark.parametrize("lanes", [1, 3, 6, 12])
-def test_bit_exact(lanes: int) -> None:
+def test_bit_exact(lanes: int, pipeline: bool) -> None:
     rng = random.Random(lanes)
-    dut = OutputStage(lanes)
-    items = [vector(rng, lanes) if rng.random() < 0.9 else None for _ in range(3000 // lanes)]
+    dut = OutputStage(lanes, pipeline=pipeline)
+    latency, residual_stage = dut.LATENCY, dut.RESIDUAL_STAGE
+    assert latency == 5 + pipeline and residual_stage == 3
+    items = [vector(rng, lanes) if rng.random() < 0.9 else None for _ in range(2400 // lanes)]
     got = []
 
     async def bench(ctx) -> None:
@@ -99,9 +102,10 @@ def test_bit_exact(lanes: int) -> None:
     assert len(set(flat)) > 100  # not all of it clamped
 
 
-def test_every_shift_and_tie() -> None:
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_every_shift_and_tie(pipeline: bool) -> None:
     """Each shift 0 to 47 with totals around every half near zero and at both ends."""
-    dut = OutputStage(6)
+    dut = OutputStage(6, pipeline=pipeline)
     cfg = {"out_zp": 3, "q_lo": -128, "q_hi": 127, "post_shift": 0, "res": 0, "res_zp": 0, "res_mult": 9}
     items = []
     for shift in range(NUMERICS.max_shift + 1):

@@ -16,9 +16,11 @@ SHAPES = [(1, 1, 6), (3, 4, 6), (6, 3, 6), (8, 2, 6), (12, 5, 7), (64, 16, 7), (
 
 
 @pytest.mark.parametrize(("lanes", "depth", "latency"), SHAPES)
-def test_random_sums(lanes: int, depth: int, latency: int) -> None:
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_random_sums(lanes: int, depth: int, latency: int, pipeline: bool) -> None:
     rng = random.Random(lanes)
-    dut = Pooling(lanes, depth)
+    dut = Pooling(lanes, depth, pipeline=pipeline)
+    latency += pipeline
     assert dut.latency == latency
     sums: list[int | None] = [None] * depth
     want: list[int | None] = []
@@ -78,7 +80,7 @@ def test_random_sums(lanes: int, depth: int, latency: int) -> None:
 def test_largest_sums(extreme: int) -> None:
     """A map of 2**20 pixels, all at one end, 4096 vectors in consecutive cycles: the sum reaches its 28 bits."""
     dut = Pooling(256, 3)
-    cfg = {"gap_bias": -300, "gap_mult": 40000, "gap_shift": 36, "gap_zp": -5}
+    cfg = {"gap_bias": 300 if extreme < 0 else -300, "gap_mult": 40000, "gap_shift": 36, "gap_zp": -5}
     vectors = 4096
 
     async def bench(ctx) -> None:
@@ -95,8 +97,8 @@ def test_largest_sums(extreme: int) -> None:
         await ctx.tick().repeat(dut.latency - 1)
         assert ctx.get(dut.out_valid)
         total = 256 * extreme * vectors
-        assert total.bit_length() >= NUMERICS.pool_width - 1
-        assert ctx.get(dut.out_q) == NUMERICS.pool(total, bias=-300, mult=40000, shift=36, zp=-5)
+        assert abs(total).bit_length() >= NUMERICS.pool_width - 1
+        assert ctx.get(dut.out_q) == NUMERICS.pool(total, bias=cfg["gap_bias"], mult=40000, shift=36, zp=-5)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

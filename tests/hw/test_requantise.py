@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -74,10 +75,13 @@ def test_round_shift_wide() -> None:
 
 @pytest.mark.parametrize("numerics", [NUMERICS, Numerics(acc_width=20, mult_width=9, shift_width=5, mid_width=12)])
 @pytest.mark.parametrize("extra", [None, 7])
-def test_requantise(numerics: Numerics, extra: int | None) -> None:
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_requantise(numerics: Numerics, extra: int | None, pipeline: bool) -> None:
     rng = random.Random(2)
     width = numerics.acc_width if extra is None else numerics.acc_width - extra
-    dut = Requantise(numerics, None if extra is None else width)
+    dut = Requantise(numerics, None if extra is None else width, pipeline=pipeline)
+    latency = dut.LATENCY
+    assert latency == 2 + pipeline
     limit = 1 << (numerics.mid_width - 1)
     cases = [
         (corner(rng, width), rng.choice((0, 1, 1 << (numerics.mult_width - 1), rng.getrandbits(numerics.mult_width))),
@@ -90,12 +94,12 @@ def test_requantise(numerics: Numerics, extra: int | None) -> None:
     got = []
 
     async def bench(ctx) -> None:
-        shifts = [0]
-        for value, mult, shift in [*cases, *[(0, 0, 0)] * Requantise.LATENCY]:
+        shifts = deque([0] * (latency - 1))
+        for value, mult, shift in [*cases, *[(0, 0, 0)] * latency]:
             ctx.set(dut.value, value)
             ctx.set(dut.mult, mult)
-            ctx.set(dut.shift, shifts.pop())
             shifts.append(shift)
+            ctx.set(dut.shift, shifts.popleft())
             got.append(ctx.get(dut.mid))
             await ctx.tick()
 
@@ -106,7 +110,7 @@ def test_requantise(numerics: Numerics, extra: int | None) -> None:
     value, mult, shift = np.array(cases, np.int64).T
     want = numerics.saturate(rshift_round(value * mult, shift), numerics.mid_width)
     assert {-limit, limit - 1, limit - 2, 1 - limit} <= set(want.tolist())
-    assert got[Requantise.LATENCY :] == want.tolist()
+    assert got[latency:] == want.tolist()
 
 
 @pytest.mark.parametrize("width", [6, 9, 10, 26])
