@@ -113,6 +113,14 @@ class Array(Component):
         go = Signal(cols)
         m.d.comb += go.eq(Cat(bit | go_stos | self.flush for bit in go_gemm))
 
+        # --- leaving ST-OS: column j's window still holds pixels until zeros have moved in from the left edge.  Its PEs
+        # go on multiplying by the tap wire, which is 0, for these j + 1 cycles; step T reaches them later than that.
+        use_taps: list[ValueLike] = []
+        for column in range(cols if config.stos else 0):
+            before = Signal(name=f"use_taps{column}")
+            m.d.sync += before.eq(use_taps[-1] if use_taps else stos)
+            use_taps.append(stos | before)
+
         # --- rows
         top = Signal(pixels(config.read_lanes))
         for lane in range(config.read_lanes):
@@ -138,6 +146,7 @@ class Array(Component):
             if config.stos:
                 m.d.comb += [
                     row.stos.eq(self.stos),
+                    row.use_taps.eq(Cat(use_taps)),
                     row.w_row.eq(self.w[index]),
                     row.capture.eq(self.capture),
                     row.v_en.eq(self.v_en | ~self.stos),

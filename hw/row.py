@@ -37,8 +37,12 @@ class Row(Component):
         Vertical chain, lane 0 the leftmost halo register.
     clear : cols bits, in
         Per PE.
-    used, stos, w_row, capture, v_en
+    used, w_row, capture, v_en
         For all PEs of the row, see :class:`~hw.pe.PE`.
+    stos : in
+        Column 0 takes the halo's window instead of ``h_in``.
+    use_taps : cols bits, in
+        Port `stos` of each PE.
     go : cols bits, in
         Per column.
     d_in, d : sums(cols), in/out
@@ -61,7 +65,7 @@ class Row(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "w_row": In(signed(8)), "capture": In(1), "v_en": In(1)}
+            ports |= {"stos": In(1), "use_taps": In(cols), "w_row": In(signed(8)), "capture": In(1), "v_en": In(1)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -96,7 +100,7 @@ class Row(Component):
             ]
             if self.with_stos:
                 m.d.comb += [
-                    pe.stos.eq(self.stos),
+                    pe.stos.eq(self.use_taps[column]),
                     pe.w_row.eq(self.w_row),
                     pe.capture.eq(self.capture),
                     pe.v_en.eq(self.v_en),

@@ -18,15 +18,15 @@ class RowBench(Bench):
     """
 
     def __init__(self, dut: Any) -> None:
-        ports = ["h_in", "v_in", "v", "clear", "used", "go", "d_in", "d", "stos", "w_row", "capture", "v_en"]
-        super().__init__(dut, ports)
+        stos = ["stos", "use_taps", "w_row", "capture", "v_en"]
+        super().__init__(dut, ["h_in", "v_in", "v", "clear", "used", "go", "d_in", "d", *stos])
         self.cols, self.halo = self.parameters["cols"], self.parameters["halo"]
         self.all = (1 << self.cols) - 1
 
     async def flush(self, *, stos: bool) -> None:
         """Clear the PEs, which have no reset."""
         quiet = {"h_in": 0, "v_in": 0, "d_in": 0, "w_row": 0, "capture": 0, "v_en": 1}
-        await self.step(**quiet, clear=self.all, used=0, go=self.all, stos=int(stos))
+        await self.step(**quiet, clear=self.all, used=0, go=self.all, stos=int(stos), use_taps=self.all * stos)
         for _ in range(self.cols + self.halo + 4):
             await self.step()
 
