@@ -106,7 +106,7 @@ class LiteManager:
 
 @dataclass
 class ReadMemory:
-    """AXI4 read subordinate over `data` at `base`: several open bursts, in order, random stalls.
+    """AXI4 read subordinate over `data` at `base` that also takes narrow bursts: in order, random stalls.
 
     Checks that ARVALID and its address hold until ARREADY, that bursts stay inside 4 KiB and the memory.
     """
