@@ -14,7 +14,7 @@ from hw.spec.isa import Mode
 
 __all__ = ["Extent", "exec_cycles", "pick_mode"]
 
-_START = 24
+_START = 48
 """Cycles from one EXEC to the next that are not tiles: decode, first operands, last drain."""
 
 

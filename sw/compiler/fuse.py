@@ -18,7 +18,7 @@ fused sum is right).
 
 
 def fuse_residual(graph: Graph) -> Graph:
-    """Let a convolution add the other summand itself, where nothing else reads its result and it does not clamp.
+    """Let a convolution add the other summand itself, where nothing else reads its result and it has no activation.
 
     If both summands come from such convolutions, the later one takes the addition, as the other must exist by then.
     """
@@ -37,6 +37,7 @@ def fuse_residual(graph: Graph) -> Graph:
                 isinstance(conv, Conv)
                 and conv.residual is None
                 and conv.pooled is None
+                and conv.linear
                 and conv.clamp == FULL_RANGE
                 and len(users[name]) == 1
                 and name not in graph.outputs

@@ -132,6 +132,9 @@ class Conv(_Unary):
         1, or the number of input channels (depthwise).
     clamp
         Inclusive bounds of the (unpooled) int8 output: ReLU, ReLU6, ...
+    linear
+        The source network has no non-linearity between the sum and its quantisation, so an addition behind it may be
+        fused.  The clamp does not tell: ReLU with zero point -128 needs none.
     residual
         Tensor added before the clamp, of the output's shape, or None.
     pooled
@@ -146,6 +149,7 @@ class Conv(_Unary):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     clamp: tuple[int, int] = FULL_RANGE
+    linear: bool = False
     residual: str | None = None
     pooled: Tensor | None = None
 

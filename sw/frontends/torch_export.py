@@ -30,6 +30,7 @@ from sw.compiler.ir import (
 from sw.compiler.validate import validate
 from sw.frontends.torch_ops import HANDLERS, NEEDS
 from sw.frontends.values import (
+    UNBOUNDED,
     Bounds,
     Clamped,
     Input,
@@ -167,7 +168,7 @@ class Importer:
             key = f"{node.target.namespace}.{key}"
         if key.startswith("quantized_decomposed.dequantize"):
             return self._dequantise(node, key)
-        if operands and all(isinstance(value, torch.Tensor) for value in operands):
+        if all(isinstance(value, torch.Tensor) for value in operands):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n])
             with torch.no_grad():
                 return node.target(*args, **kwargs)
@@ -314,6 +315,7 @@ class Importer:
             stride=value.stride,
             padding=(py, px, py, px),
             groups=value.groups,
+            linear=value.clamp == UNBOUNDED,
             residual=value.residual,
         )
 

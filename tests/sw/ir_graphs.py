@@ -81,6 +81,7 @@ class Builder:
                 padding=pad,
                 groups=groups,
                 clamp=clamp,
+                linear=clamp == FULL_RANGE,
             )
         )
         return made

@@ -40,7 +40,7 @@ def test_addition_stays_where_fusing_would_change_the_result() -> None:
     build = _residual()
     # another reader, an output, a clamp of its own, a coarse scale
     assert any(isinstance(op, Add) for op in fuse_residual(build.graph("layer2", "layer1")).ops)
-    for changes in ({"clamp": (0, 127)}, {"pooled": None, "residual": "layer0"}):
+    for changes in ({"linear": False}, {"clamp": (0, 127)}, {"pooled": None, "residual": "layer0"}):
         other = _residual()
         other.ops[1] = dataclasses.replace(other.ops[1], **changes)
         assert any(isinstance(op, Add) for op in fuse_residual(other.graph("layer2")).ops), changes

@@ -1,0 +1,119 @@
+"""python -m sw.compile: what it prints and writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hw.spec.config import PRESETS
+from hw.spec.program import Program
+from sw import compile as tool
+from sw.nn.fuse import FuSeConv2d
+from sw.quant import export_program, quantise, save
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU6(), FuSeConv2d(6, 3), nn.Conv2d(6, 3, 1)).eval()
+    data = torch.randn(8, 2, 10, 9)
+    exported = export_program(quantise(model, (data[:1],), [data], observer="minmax"), (data[:1],))
+    path = tmp_path_factory.mktemp("net") / "small.pt2"
+    save(exported, path, meta={"meta.json": json.dumps({"classes": ["a", "b", "c"]})})
+    return path
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    config = PRESETS["tiny"].twin(rows=3)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"config": config.to_dict(), "config_hash": config.hash_hex}))
+    return path
+
+
+def test_a_file_becomes_a_program(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "prog"
+    assert tool.main([str(network), "--preset", "tiny", "--out", str(out)]) == 0
+    program = Program.load(out)
+    assert program.config == PRESETS["tiny"]
+    assert program.meta["network"] == "small" and program.meta["classes"] == ["a", "b", "c"]
+    text = capsys.readouterr().out
+    assert all(layer.name in text and layer.kind in text for layer in program.layers)
+    assert f"{program.macs:,} MACs" in text and program.config.hash_hex in text and "STOS_CH" in text
+    assert sorted(path.name for path in out.iterdir()) == ["program.bin", "program.json"]
+
+
+def test_json_report_for_a_manifest(
+    network: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "prog"
+    arguments = [str(network), "--config", str(manifest), "--out", str(out), "--json", "--dump-tensors"]
+    assert tool.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    program = Program.load(out)
+    assert program.config.rows == 3
+    assert report["macs"] == program.macs == sum(layer["macs"] for layer in report["layers"])
+    assert report["instructions"] == program.instruction_count
+    counted = sum(layer[kind] for layer in report["layers"] for kind in ("load", "exec", "store"))
+    assert counted == program.instruction_count - 2
+    assert [layer["kind"] for layer in report["layers"]] == ["conv", "fuse_row", "fuse_col", "pointwise"]
+    assert len(program.tensors) > 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mobilenet_v9"], "no network 'mobilenet_v9'; there are digits, digits:fuse_half"),
+        (["nowhere.pt2"], "no such file"),
+        (["digits:fuse_full"], "no trained weights"),
+        (["digits", "--config", "nowhere.json"], "no such manifest"),
+        (["digits", "--weights", "nowhere.npz"], "no such weights file"),
+    ],
+)
+def test_wrong_input_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "prog"
+    assert tool.main([*arguments, "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and message in captured.err and not captured.out
+    assert not out.exists()
+
+
+def test_a_file_that_is_no_network_and_an_unwritable_place_are_refused(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.pt2"
+    broken.write_bytes(network.read_bytes()[:1000])
+    assert tool.main([str(broken), "--out", str(tmp_path / "prog")]) == 2
+    assert "broken.pt2" in capsys.readouterr().err
+    assert tool.main([str(network), "--out", str(broken)]) == 2
+    assert "is no directory" in capsys.readouterr().err
+    assert tool.main([str(network), "--weights", "w.npz"]) == 2
+    assert "holds its own weights" in capsys.readouterr().err
+
+
+def test_a_layer_that_does_not_fit_is_named(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = PRESETS["tiny"].twin(max_kernel=2)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"config": config.to_dict(), "config_hash": config.hash_hex}))
+    assert tool.main([str(network), "--config", str(path), "--out", str(tmp_path / "prog")]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: layer 0: kernel 3x3 is larger than max_kernel=2; generate a larger one\n"
+
+
+def test_help_is_quick_and_a_bad_option_exits_2() -> None:
+    shown = subprocess.run([sys.executable, "-m", "sw.compile", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0 and "--preset" in shown.stdout and "manifest.json" in shown.stdout
+    bad = subprocess.run(
+        [sys.executable, "-m", "sw.compile", "digits", "--preset", "huge"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert bad.returncode == 2 and "invalid choice" in bad.stderr and "Traceback" not in bad.stderr

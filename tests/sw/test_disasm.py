@@ -1,0 +1,87 @@
+"""python -m sw.disasm: every instruction with pc, layer and fields."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw.spec.config import PRESETS
+from hw.spec.isa import Instruction, Opcode, Queue, encode
+from hw.spec.program import Program
+from sw import disasm
+from sw.compiler import compile_graph
+from tests.sw.ir_graphs import block_net
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return compile_graph(block_net(0)[1], PRESETS["tiny"])
+
+
+@pytest.fixture
+def saved(program: Program, tmp_path: Path) -> Path:
+    program.save(tmp_path / "prog")
+    return tmp_path / "prog"
+
+
+def test_text_shows_every_instruction_under_its_layer(
+    program: Program, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert disasm.main([str(saved)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if not line.startswith(";")]
+    assert [int(line.split()[0]) for line in shown] == list(range(program.instruction_count))
+    for line, instruction in zip(shown, program.instructions(), strict=True):
+        assert line.split(maxsplit=1)[1] == str(instruction)
+    assert [line[2:] for line in lines if line.startswith(";")] == [layer.name for layer in program.layers]
+    assert any("mode=stos_ln" in line and "kh=3" in line for line in shown)
+
+
+def test_json_encodes_back_to_the_program(program: Program, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert disasm.main([str(saved), "--json"]) == 0
+    image = b""
+    for item in json.loads(capsys.readouterr().out):
+        opcode = Opcode[item["opcode"]]
+        values = {}
+        for name, value in item["fields"].items():
+            if name in ("wait", "signal"):
+                value = sum(1 << Queue[queue] for queue in value)
+            elif name == "config_hash":
+                value = int(value, 16)
+            elif isinstance(value, str):
+                value = next(v for v in disasm.ENUM_FIELDS[name] if v.name == value)
+            values[name] = int(value)
+        image += encode(Instruction(opcode, values))
+    assert image == program.image[: len(image)] and len(image) == 64 * program.instruction_count
+
+
+def test_one_layer(program: Program, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = program.layers[2]
+    assert disasm.main([str(saved), "--layer", layer.name, "--json"]) == 0
+    items = json.loads(capsys.readouterr().out)
+    assert [item["pc"] for item in items] == list(layer.instructions)
+    assert {item["layer"] for item in items} == {layer.name}
+    assert disasm.main([str(saved), "--layer", "nothing"]) == 2
+    assert "no layer 'nothing'; there are layer0" in capsys.readouterr().err
+
+
+def test_damaged_programs_are_refused(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert disasm.main([str(tmp_path / "nowhere")]) == 2
+    assert "missing" in capsys.readouterr().err
+    data = bytearray((saved / "program.bin").read_bytes())
+    data[70] ^= 1
+    (saved / "program.bin").write_bytes(data)
+    assert disasm.main([str(saved)]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error(saved: Path) -> None:
+    command = f"{sys.executable} -m sw.disasm {saved} --json | head -c 1"
+    shown = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert shown.stdout == "[" and not shown.stderr
