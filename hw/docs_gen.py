@@ -1,6 +1,7 @@
 """Documents derived from the specification's tables.
 
-``python -m hw.docs_gen`` writes ``docs/isa.md`` and ``docs/registers.md``.  A test compares the files with the tables, so that neither can drift.
+``python -m hw.docs_gen`` writes ``docs/isa.md`` and ``docs/registers.md``.  A test compares the files with the tables,
+so that neither can drift.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Under :class:`hw.shared.Emitter` every zero-initialised ``lib.memory.Memory`` becomes an instance of a module named
 after its geometry, e.g. ``rowcast_ram_256x32_w8_r``, one per distinct geometry.  A physical design replaces these
-modules and nothing else.  (Amaranth writes initial contents bit by bit: minutes for megabytes of zeros.)
+modules and nothing else.  (Amaranth writes initial contents bit by bit: 13 s of
+CPU time and 2.5 MB of Verilog per MiB of zeros.)
 """
 
 from __future__ import annotations

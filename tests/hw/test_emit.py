@@ -111,3 +111,30 @@ def test_yosys_errors_are_reported() -> None:
 
 def test_versions_name_the_packages_that_matter() -> None:
     assert tool_versions().keys() == {"amaranth", "pyosys"}
+
+
+class Partly(wiring.Component):
+    """Drives the middle of its output with a constant, beside bits that depend on a choice."""
+
+    choice: In(1)
+    out: Out(6)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.out.eq(0b001000)
+        with m.If(self.choice):
+            m.d.comb += self.out[0:2].eq(0b11)
+        with m.Else():
+            m.d.comb += self.out[4:6].eq(0b10)
+        return m
+
+
+def test_constant_parts_settle_in_an_event_driven_simulator(tmp_path: Path) -> None:
+    verilog = emit(Partly(), "top")
+    bench = """module bench; wire [5:0] out; top top(.clk(1'b0), .rst(1'b0), .choice(1'b0), .out(out));
+        initial begin #1 $display("%b", out); $finish; end endmodule"""
+    (tmp_path / "top.v").write_text(verilog + bench)
+    subprocess.run(["iverilog", "-g2005", "-o", "top", "top.v"], cwd=tmp_path, check=True)
+    done = subprocess.run(["vvp", "-n", "top"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.split()[0] == "101000"
+    assert not re.search(r"always @\*\n", verilog)
