@@ -24,8 +24,8 @@ def read_inputs(program: Program, arguments: Sequence[str]) -> dict[str, Int8Arr
     Parameters
     ----------
     program
-        The program to run.  ``meta["preprocessing"]`` says how its network takes pictures: ``mean`` and ``std`` per
-        channel, applied to pixels of 0 to 1.
+        The program to run.  ``meta["input"]`` says how its network takes pictures: ``range``, the values of black and
+        white, then ``mean`` and ``std`` (for all channels or per channel), applied to these values.
     arguments
         ``FILE`` for a program with one input, or ``NAME=FILE``.  An int8 .npy is used as it is, a float .npy is
         quantised, a picture is resized (shorter side), cropped (centre), normalised and quantised.
@@ -77,10 +77,10 @@ def _array(spec: TensorSpec, array: npt.NDArray[Any], path: Path) -> Int8Array:
 
 
 def _picture(spec: TensorSpec, path: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    preprocessing = meta.get("preprocessing")
-    if not isinstance(preprocessing, Mapping) or not {"mean", "std"} <= set(preprocessing):
+    facts = meta.get("input")
+    if not isinstance(facts, Mapping) or not {"range", "mean", "std"} <= set(facts):
         raise InputError(
-            f"{path}: the program does not say how its network takes pictures (meta.preprocessing with mean and std); "
+            f"{path}: the program does not say how its network takes pictures (meta.input with range, mean and std); "
             f"give a .npy of real values instead"
         )
     channels, height, width = spec.shape
@@ -98,5 +98,6 @@ def _picture(spec: TensorSpec, path: Path, meta: Mapping[str, Any]) -> npt.NDArr
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image, np.float64).reshape(height, width, channels).transpose(2, 0, 1) / 255
-    mean, std = (np.asarray(preprocessing[key], np.float64).reshape(-1, 1, 1) for key in ("mean", "std"))
-    return (pixels - mean) / std
+    black, white = facts["range"]
+    mean, std = (np.asarray(facts[key], np.float64).reshape(-1, 1, 1) for key in ("mean", "std"))
+    return (black + pixels * (white - black) - mean) / std

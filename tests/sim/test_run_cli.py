@@ -79,7 +79,7 @@ def test_pictures(tmp_path: Path, suffix: str, channels: int, mode: str) -> None
     if (suffix, mode) == ("jpg", "RGBA"):
         mode = "CMYK"
     mean, std = [0.5, 0.4, 0.3][:channels], [0.25, 0.5, 1.0][:channels]
-    program = _copy_program((channels, 8, 6), 0.02, preprocessing={"mean": mean, "std": std})
+    program = _copy_program((channels, 8, 6), 0.05, input={"range": [-1.0, 1.0], "mean": mean, "std": std})
     program.save(tmp_path / "prog")
     # Grey in the middle, white at the sides, which the centre crop removes.
     pixels = np.full((16, 40), 255, np.uint8)
@@ -89,7 +89,7 @@ def test_pictures(tmp_path: Path, suffix: str, channels: int, mode: str) -> None
     assert main([str(tmp_path / "prog"), "--input", str(tmp_path / f"x.{suffix}"), "--output", str(out)]) == 0
     with np.load(out) as arrays:
         got = arrays["y"].astype(int)
-    want = np.clip(np.rint((0.2 - np.array(mean)) / np.array(std) / 0.02), -128, 127)
+    want = np.clip(np.rint((-0.6 - np.array(mean)) / np.array(std) / 0.05), -128, 127)
     assert np.abs(got - want[:, None, None]).max() <= (1 if suffix == "jpg" else 0)
 
 
@@ -97,7 +97,7 @@ def test_picture_needs_preprocessing(tmp_path: Path, capsys: pytest.CaptureFixtu
     _copy_program((3, 4, 4)).save(tmp_path / "prog")
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     assert main([str(tmp_path / "prog"), "--input", str(tmp_path / "x.png")]) == 2
-    assert "meta.preprocessing" in capsys.readouterr().err
+    assert "meta.input" in capsys.readouterr().err
 
 
 def _save(path: Path, array: np.ndarray) -> str:
