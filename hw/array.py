@@ -114,7 +114,7 @@ class Array(Component):
         m.d.comb += go.eq(Cat(bit | go_stos | self.flush for bit in go_gemm))
 
         # --- leaving ST-OS: column j's window still holds pixels until zeros have moved in from the left edge.  Its PEs
-        # go on multiplying by the tap wire, which is 0, for these j + 1 cycles; step T reaches them later than that.
+        # go on multiplying by the tap wire, then 0, for these j + 1 cycles; a GEMM step reaches them no earlier.
         use_taps: list[ValueLike] = []
         for column in range(cols if config.stos else 0):
             before = Signal(name=f"use_taps{column}")
@@ -147,7 +147,7 @@ class Array(Component):
                 m.d.comb += [
                     row.stos.eq(self.stos),
                     row.use_taps.eq(Cat(use_taps)),
-                    row.w_row.eq(self.w[index]),
+                    row.w_row.eq(Mux(self.stos, self.w[index], 0)),
                     row.capture.eq(self.capture),
                     row.v_en.eq(self.v_en | ~self.stos),
                 ]

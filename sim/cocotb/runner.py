@@ -124,6 +124,7 @@ def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
         source.write_text(verilog)
         saved = dict(os.environ)
         os.environ.update(toolchain.env)
+        os.environ["MAKEFLAGS"] += " OPT_FAST=-O1 OPT_SLOW=-O0"  # the AXI models in Python take longer than the design
         try:
             _runner(simulator).build(
                 sources=[source],

@@ -94,19 +94,12 @@ class VerilatorBackend:
             options = BuildOptions(traced=waves is not None, fast_build=fast_build)
             library = generate_library(config, options, Path(build_dir) if build_dir is not None else None)
         self.model = Model(library)
-        self.model.configure(
-            read_latency=latency,
-            write_latency=latency,
-            outstanding=outstanding,
-            stall_probability=stall_probability,
-            seed=seed,
-        )
+        self.set_memory(latency=latency, stall_probability=stall_probability, seed=seed, outstanding=outstanding)
         if waves is not None:
             self.model.open_waves(Path(waves), waves_start, waves_stop)
         self.port = ControlPort(self.model.read_csr, self.model.write_csr)
         self.port.check_identity(config)
-        if not self.port.wait_ready():
-            raise HangError(f"the reset at power-on does not end: {self.state()}")
+        self.reset()
         self._faults: list[tuple[int, int, int, bool, bool]] = []
 
     def close(self) -> None:
@@ -118,6 +111,31 @@ class VerilatorBackend:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def set_memory(
+        self, *, latency: int = 64, stall_probability: float = 0.0, seed: int = 0, outstanding: int = 16
+    ) -> None:
+        """Change the memory's behaviour for further runs (parameters: see the class)."""
+        self.model.configure(
+            read_latency=latency,
+            write_latency=latency,
+            outstanding=outstanding,
+            stall_probability=stall_probability,
+            seed=seed,
+        )
+
+    def reset(self) -> None:
+        """Reset the hardware by its reset pin and forget noted violations.
+
+        Raises
+        ------
+        HangError
+            If it does not become ready.
+        """
+        self.model.power_on()
+        self.model.clear_failures()
+        if not self.port.wait_ready():
+            raise HangError(f"the hardware does not become ready after a reset: {self.state()}")
 
     def inject_fault(self, region: int, offset: int, size: int, *, reads: bool = True, writes: bool = True) -> None:
         """Answer SLVERR to accesses to bytes `offset` to `offset + size` of a region, in all further runs."""

@@ -146,7 +146,8 @@ def _compile(
     libraries = _wave_libraries(toolchain, flags) if options.traced else []
     for flag in flags:
         command += ["-CFLAGS", flag]
-    command += [*(str(path.resolve()) for path in verilog), str(HARNESS / "harness.cpp")]
+    command += [str(HARNESS / "hierarchy.vlt"), *(str(path.resolve()) for path in verilog)]
+    command.append(str(HARNESS / "harness.cpp"))
     _call(command, toolchain, work)
     # Verilator's makefile adds OPT_FAST after CFLAGS (-Os by default), so the level is given there too.
     level = f"-O{1 if options.fast_build else 2}"
