@@ -128,7 +128,7 @@ def to_verilog(text: str) -> str:
     return _wake_constants(_GUARD.sub("_never_", verilog))
 
 
-_SETTLED = re.compile(r"^  always @\*\n    (\S+(?: \S+)? = ([^;]+);)\n", re.MULTILINE)
+_SETTLED = re.compile(r"^  always @\*\n    (\S+(?: \S+)? = ([^;]+);)$", re.MULTILINE)
 _LITERAL = re.compile(r"\d+'s?[hdb][0-9a-fxz_]+")
 
 
@@ -142,7 +142,7 @@ def _wake_constants(verilog: str) -> str:
     def wake(match: re.Match[str]) -> str:
         if re.search(r"[A-Za-z_\\]", _LITERAL.sub("", match[2])):
             return match[0]
-        return f"  always @* begin\n    if (_never_) begin end\n    {match[1]}\n  end\n"
+        return f"  always @* begin\n    if (_never_) begin end\n    {match[1]}\n  end"
 
     modules = []
     for module in verilog.split("\nendmodule\n"):

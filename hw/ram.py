@@ -2,8 +2,9 @@
 
 Under :class:`hw.shared.Emitter` every zero-initialised ``lib.memory.Memory`` becomes an instance of a module named
 after its geometry, e.g. ``rowcast_ram_256x32_w8_r``, one per distinct geometry.  A physical design replaces these
-modules and nothing else.  (Amaranth writes initial contents bit by bit: 13 s of
-CPU time and 2.5 MB of Verilog per MiB of zeros.)
+modules and nothing else.  Simulators start them with zeros, synthesis (macro ``SYNTHESIS``) with anything, as SRAM
+does; nothing may be read that was not written.  (Amaranth writes initial contents bit by bit: 13 s of CPU time and
+2.5 MB of Verilog per MiB of zeros.)
 """
 
 from __future__ import annotations
@@ -110,8 +111,10 @@ class Ram:
         body = [
             "".join(f"(* {name} = {_attribute(value)} *) " for name, value in self.attrs)
             + f"reg {word} words [0:{self.depth - 1}];",
+            "`ifndef SYNTHESIS",
             "integer i;",
             f"initial for (i = 0; i < {self.depth}; i = i + 1) words[i] = {{{self.width}{{1'b0}}}};",
+            "`endif",
         ]
         for index, grain in enumerate(self.writes):
             count = self.width // grain
