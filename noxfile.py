@@ -60,4 +60,4 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure CPU time of generation, beside emission of a submodule per PE."""
-    session.run(python(session), "bench/generation.py", *session.posargs, external=True)
+    session.run(python(session), "bench/generation.py", *session.posargs, env={"PYTHONPATH": str(ROOT)}, external=True)
