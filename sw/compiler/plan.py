@@ -147,14 +147,20 @@ def _place(
 ) -> list[KernelPlan]:
     arena = Arena(config.act_bytes, config.act_bank_bytes, config.axi_bytes)
     plans = []
+    # a tensor should lie apart from all that some kernel reads or writes together with it, later ones included
+    met: dict[str, list[View]] = {name: [] for name in storages}
     for storage in storages.values():
         storage.base = -1
+    for kernel in kernels:
+        for view in _views(kernel):
+            met[view.storage] += [other for other in _views(kernel) if other.storage != view.storage]
     for index, kernel in enumerate(kernels):
         views = _views(kernel)
         for view in views:
             storage = storages[view.storage]
             if storage.resident and storage.first == index:
-                place = arena.allocate(storage.size, _ranges(views, storages))
+                alive = [other for other in met[storage.name] if storages[other.storage].last >= index]
+                place = arena.allocate(storage.size, _ranges(alive, storages))
                 if place is None:
                     raise _DoesNotFit(index, storage.size)
                 storage.base = place
@@ -178,7 +184,8 @@ def _views(kernel: Kernel) -> list[View]:
 
 def _ranges(views: list[View], storages: dict[str, Storage]) -> list[tuple[int, int]]:
     """Return the on-chip bytes of those of the views' storages that are placed already."""
-    placed = [storage for view in views if (storage := storages[view.storage]).resident and storage.base >= 0]
+    names = dict.fromkeys(view.storage for view in views)
+    placed = [storage for name in names if (storage := storages[name]).resident and storage.base >= 0]
     return [(storage.base, storage.base + storage.size) for storage in placed]
 
 
