@@ -1,0 +1,101 @@
+"""Cycles per tile in the steady state, measured on generated Verilog, against the formulas of the architecture.
+
+The cost of a tile is the difference between two programs' EXEC times divided by the difference of their tile counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hw.spec.config import PRESETS, AcceleratorConfig
+from hw.spec.isa import Mode, Queue
+from sim.memory import build_regions
+from sim.program_builder import ProgramBuilder
+from sim.verilator.backend import VerilatorBackend
+
+SMALL = {"act_kib": 32, "act_banks": 2, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64}
+CONFIGS = {
+    "tiny": PRESETS["tiny"],
+    "6x10": AcceleratorConfig(rows=6, cols=10, max_kernel=5, reset_low=True, **SMALL),
+}
+FEW, MANY = 4, 12
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def backend(request: pytest.FixtureRequest) -> Iterator[VerilatorBackend]:
+    with VerilatorBackend(CONFIGS[request.param], fast_build=True) as instance:
+        yield instance
+
+
+def exec_cycles(backend: VerilatorBackend, **fields: int) -> int:
+    """Run a program of one EXEC and return that instruction's time from start to done."""
+    builder = ProgramBuilder(backend.config)
+    pc = builder.exec(q_lo=-128, q_hi=127, sx=1, sy=1, **fields)
+    program = builder.finish()
+    result = backend.run_regions(program, build_regions(program, {}))
+    (event,) = (event for event in result.trace if event.queue == Queue.EXEC and event.pc == pc)
+    return event.done - event.start
+
+
+def layer(
+    config: AcceleratorConfig, cin: int, cout: int, lines: int, width: int, kh: int = 1, kw: int = 1
+) -> dict[str, int]:
+    """Return the fields of a same-size layer whose output lies in the upper half of the scratchpad."""
+    half = config.act_bytes // 2
+    assert max(cin, cout) * lines * width <= half, "the test's layer does not fit"
+    return {
+        "in_cs": lines * width,
+        "in_pitch": width,
+        "in_w": width,
+        "in_h": lines,
+        "out_base": half,
+        "out_cs": lines * width,
+        "out_pitch": width,
+        "out_w": width,
+        "out_h": lines,
+        "cin": cin,
+        "cout": cout,
+        "kh": kh,
+        "kw": kw,
+        "pad_y": kh // 2,
+        "pad_x": kw // 2,
+    }
+
+
+def per_tile(few: int, many: int) -> float:
+    return (many - few) / (MANY - FEW)
+
+
+@pytest.mark.parametrize("depth", ["1", "R-1", "R", "R+1", "3R"])
+def test_gemm_tile_costs_max_k_r(backend: VerilatorBackend, depth: str) -> None:
+    config = backend.config
+    rows, cols = config.rows, config.cols
+    k = {"1": 1, "R-1": rows - 1, "R": rows, "R+1": rows + 1, "3R": 3 * rows}[depth]
+    cost = [exec_cycles(backend, mode=Mode.GEMM, **layer(config, k, rows, 1, tiles * cols)) for tiles in (FEW, MANY)]
+    assert per_tile(*cost) == max(k, rows)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_row_convolution_tile_costs_at_most_max_r_k_plus_1(backend: VerilatorBackend, taps: int) -> None:
+    config = backend.config
+    rows, cols = config.rows, config.cols
+    cost = [
+        exec_cycles(backend, mode=Mode.STOS_CH, **layer(config, rows, rows, 1, tiles * cols, kw=taps))
+        for tiles in (FEW, MANY)
+    ]
+    assert max(rows, taps) <= per_tile(*cost) <= max(rows, taps + 1)
+
+
+@pytest.mark.parametrize("taps", [3, 5])
+def test_streamed_column_convolution_tile_costs_r_plus_k_minus_1(backend: VerilatorBackend, taps: int) -> None:
+    config = backend.config
+    rows, cols = config.rows, config.cols
+    cost = [
+        exec_cycles(backend, mode=Mode.STOS_LN, **layer(config, tiles, tiles, rows, cols, kh=taps))
+        for tiles in (FEW, MANY)
+    ]
+    assert per_tile(*cost) == rows + taps - 1
