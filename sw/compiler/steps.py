@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hw.spec.isa import QUEUE_OF, Opcode, Queue, Region, Target
 
@@ -23,24 +24,24 @@ class Span:
     stride: int
     length: int
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, int]:
         """The memory's identity (targets and regions share numbers)."""
         return type(self.memory).__name__, int(self.memory)
 
-    @property
+    @cached_property
     def end(self) -> int:
         """First byte after the last one."""
         return self.base + (self.count - 1) * self.stride + self.length
 
-    @property
+    @cached_property
     def solid(self) -> bool:
         """Whether no byte between base and end is left out."""
         return self.count == 1 or self.stride <= self.length
 
     def overlaps(self, other: Span) -> bool:
         """Whether two spans may share a byte: exact for equal strides or solid spans, else by their ends."""
-        if self.key != other.key or self.base >= other.end or other.base >= self.end:
+        if self.base >= other.end or other.base >= self.end or self.key != other.key:
             return False
         if self.solid and other.solid:
             return True
@@ -58,7 +59,7 @@ class Span:
 
     def covers(self, other: Span) -> bool:
         """Whether every byte of `other` is one of this span's (False when in doubt)."""
-        return self.key == other.key and self.solid and self.base <= other.base and other.end <= self.end
+        return self.solid and self.base <= other.base and other.end <= self.end and self.key == other.key
 
 
 @dataclass(eq=False)

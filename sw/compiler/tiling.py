@@ -178,7 +178,9 @@ def _variants(
         again_source = len(groups) if group_outer and kernel.dense else 1
         moves = (source_total * again_source + moved) / config.axi_bytes
         if moves:
-            moves += pieces * _TRANSFER_START
+            # every line range of a channel is a row of its own, and ends in a beat that is not full
+            rows = len(strips) * ((0 if residency.source else cin * again_source) + (0 if residency.target else cout))
+            moves += pieces * _TRANSFER_START + (rows if len(strips) > 1 else 0)
         traffic = moves + const_bytes * again_weights / config.axi_bytes
         source_pieces = pieces if not kernel.dense or group_outer else len(strips)
         for copies in (2, 1) if pieces > 1 else (1,):

@@ -91,6 +91,24 @@ def test_input_output_and_residual_lie_in_different_banks() -> None:
         assert len(set(banks)) == len(views)
 
 
+def test_a_shortcut_lies_apart_from_what_is_read_with_it_later() -> None:
+    build = Builder(1)
+    x = build.conv(build.input((8, 16, 16)), 24)
+    y = build.conv(x, 72)
+    y = build.fuse(y, 3)
+    y = build.conv(y, 24)
+    config = PRESETS["edge8"]
+    made = _plan(build.graph(build.add(x, y)), config)
+    last = made.kernels[-1].kernel
+    assert last.residual is not None
+    source, residual = (made.storages[view.storage] for view in (last.source, last.residual))
+    banks = [
+        range(s.base // config.act_bank_bytes, (s.base + s.size - 1) // config.act_bank_bytes + 1)
+        for s in (source, residual)
+    ]
+    assert set(banks[0]).isdisjoint(banks[1])
+
+
 def test_whatever_does_not_fit_goes_through_dram_in_strips() -> None:
     build = Builder(2)
     x = build.conv(build.input((3, 40, 40)), 8, (3, 3))
