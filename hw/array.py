@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.delay import delayed
 from hw.layouts import pixels
 from hw.pe import mac_latency
-from hw.row import Row, sums
+from hw.row import sums
+from hw.row_block import RowBlock, block_sizes
 from hw.shared import shared
+from hw.skew import skewed
 from hw.spec.config import AcceleratorConfig
 
 __all__ = ["Array"]
@@ -123,35 +125,38 @@ class Array(Component):
 
         # --- rows
         top = Signal(pixels(config.read_lanes))
+        lanes = skewed(m, [self.a[halo + column] for column in range(cols)], name="skew_a")
         for lane in range(config.read_lanes):
-            skewed: ValueLike = 0  # halo lanes carry nothing in GEMM mode
-            if lane >= halo:
-                skewed = delayed(m, self.a[lane], lane - halo, name=f"skew_a{lane - halo}")[-1]
-            m.d.comb += top[lane].eq(Mux(stos, self.a[lane], skewed))
+            late = lanes[lane - halo] if lane >= halo else 0  # halo lanes carry nothing in GEMM mode
+            m.d.comb += top[lane].eq(Mux(stos, self.a[lane], late))
+        weights = skewed(m, [self.w[index] for index in range(rows)], name="skew_w")
+        cleared = Signal(rows + cols - 1)  # per diagonal: its PEs start a new tile
+        m.d.comb += cleared.eq(Cat(bit | together | self.flush for bit in diagonal))
         above: View | Signal = top
         results: View | None = None
-        for index in range(rows):
-            row = shared(platform, Row, cols, halo, stos=config.stos, pipeline_mac=config.pipeline_mac)
-            m.submodules[f"row{index}"] = row
-            clear = Cat(diagonal[index + column] | together | self.flush for column in range(cols))
-            m.d.comb += [
-                row.h_in.eq(delayed(m, self.w[index], index, name=f"skew_w{index}")[-1]),
-                row.v_in.eq(above),
-                row.clear.eq(clear),
-                row.used.eq(used[index]),
-                row.go.eq(go),
-            ]
+        first = 0
+        for number, size in enumerate(block_sizes(rows)):
+            block = shared(platform, RowBlock, size, cols, halo, stos=config.stos, pipeline_mac=config.pipeline_mac)
+            m.submodules[f"rows{number}"] = block
+            for within, index in enumerate(range(first, first + size)):
+                m.d.comb += [
+                    block.h_in[within].eq(weights[index]),
+                    block.clear[within].eq(cleared[index : index + cols]),
+                ]
+                if config.stos:
+                    m.d.comb += block.w_row[within].eq(Mux(self.stos, self.w[index], 0))
+            m.d.comb += [block.v_in.eq(above), block.used.eq(used[first : first + size]), block.go.eq(go)]
             if results is not None:
-                m.d.comb += row.d_in.eq(results)
+                m.d.comb += block.d_in.eq(results)
             if config.stos:
                 m.d.comb += [
-                    row.stos.eq(self.stos),
-                    row.use_taps.eq(Cat(use_taps)),
-                    row.w_row.eq(Mux(self.stos, self.w[index], 0)),
-                    row.capture.eq(self.capture),
-                    row.v_en.eq(self.v_en | ~self.stos),
+                    block.stos.eq(self.stos),
+                    block.use_taps.eq(Cat(use_taps)),
+                    block.capture.eq(self.capture),
+                    block.v_en.eq(self.v_en | ~self.stos),
                 ]
-            above, results = row.v, row.d
+            above, results = block.v, block.d
+            first += size
         assert results is not None
 
         # --- valid: one bit per row that moves exactly as column 0's results do
@@ -173,11 +178,11 @@ class Array(Component):
         m.d.comb += bottom_valid.eq(moving)
 
         # --- deskew: column j of a GEMM row arrives j cycles after column 0
-        aligned_valid = delayed(m, bottom_valid, cols - 1, name="valid_deskew", reset_less=False)[-1]
+        gemm_valid = Signal()  # rows of ST-OS tiles must not come out again when the mode changes behind them
+        m.d.comb += gemm_valid.eq(bottom_valid & ~stos)
+        aligned_valid = delayed(m, gemm_valid, cols - 1, name="valid_deskew", reset_less=False)[-1]
         m.d.comb += self.out_valid.eq(Mux(stos, bottom_valid, aligned_valid))
+        aligned = skewed(m, [results[column] for column in reversed(range(cols))], name="deskew")[::-1]
         for column in range(cols):
-            straight = Signal(signed(32), name=f"bottom{column}")
-            m.d.comb += straight.eq(results[column])
-            aligned = delayed(m, straight, cols - 1 - column, name=f"deskew{column}")[-1]
-            m.d.comb += self.out[column].eq(Mux(stos, straight, aligned))
+            m.d.comb += self.out[column].eq(Mux(stos, results[column].as_unsigned(), aligned[column]))
         return m
