@@ -19,8 +19,8 @@ class AcceleratorBench(Bench):
     """RAM, control port manager and host.
 
     Parameters: ``bases`` and ``sizes`` of the regions, ``instruction_count``, ``stall`` (probability), ``seed``.
-    Arrays: ``region0`` to ``region3``, bytes before the run.  Hands back the same after the run, ``status`` (done, error,
-    cause, pc, info) and ``counters`` (in the order of :class:`hw.spec.csr.Counter`).
+    Arrays: ``region0`` to ``region3``, bytes before the run.  Hands back the same after the run, ``status`` (done,
+    error, cause, pc, info) and ``counters`` (in the order of :class:`hw.spec.csr.Counter`).
     """
 
     def __init__(self, dut: Any) -> None:
