@@ -11,7 +11,11 @@ from hw.spec import isa
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import Instruction, Mode, Opcode, Target
+from hw.spec.program import PARAM_DTYPE
 from sim.iss import IssBackend
+from sim.iss.execute import execute
+from sim.iss.machine import Machine
+from sim.iss.operands import operands
 from sim.random_programs import random_inputs, random_program
 
 
@@ -146,6 +150,51 @@ def test_random_instructions_equal_the_iss(name: str, denial: float) -> None:
         assert len(bench.run([instruction])) == 1
         wrong = np.flatnonzero(bench.act != after)
         assert wrong.size == 0, f"seed {seed}: {instruction}: {wrong.size} bytes, first {wrong[:8]}"
+
+
+def test_mode_changes_leave_nothing_behind() -> None:
+    """Instructions of changing mode at the closest spacing; the array is wide, so its deskew is still full then."""
+    config = small(2, 24, max_kernel=3)
+    rng = np.random.default_rng(1)
+    machine = Machine(config, [np.zeros(1, np.uint8)] * 4)
+    for target, memory in machine.onchip.items():
+        memory[:] = rng.integers(0, 256, memory.size)
+        if target == Target.PARAM:
+            sets = memory.view(PARAM_DTYPE)
+            sets["bias"], sets["mult"], sets["shift"] = rng.integers(-999, 999, sets.size), 40_000, 22
+    wide = {
+        "in_w": 18,
+        "out_w": 18,
+        "in_cs": 18,
+        "in_pitch": 18,
+        "out_cs": 18,
+        "out_pitch": 18,
+        "q_lo": -128,
+        "q_hi": 127,
+    }
+    stream = {"mode": Mode.STOS_LN, "kh": 3, "kw": 3, "in_h": 2, "out_h": 2, "in_cs": 36, "out_cs": 36}
+    instructions = [
+        fields(**{**wide, **change, "out_base": 2048 + 512 * place})
+        for place, change in enumerate(
+            [
+                stream,
+                {"cin": 5, "cout": 3},
+                {"mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, "cout": 3},
+                {"cin": 1, "cout": 2},
+                {"mode": Mode.VEC, "cout": 2},
+                stream,
+                {"mode": Mode.VEC, "cout": 2, "sx": 2, "out_w": 9},
+                {"cin": 2, "kh": 1, "kw": 3, "cout": 1},
+            ]
+        )
+    ]
+    bench = ExecBench(config)
+    bench.load(*(machine.onchip[target] for target in (Target.ACT, Target.WEIGHT, Target.PARAM)))
+    assert len(bench.run(instructions)) == len(instructions)
+    for instruction in instructions:
+        execute(machine, instruction, operands(config, instruction))
+    wrong = np.flatnonzero(bench.act != machine.onchip[Target.ACT])
+    assert wrong.size == 0, f"{wrong.size} bytes, first {wrong[:8]}"
 
 
 def fields(**values: int) -> Instruction:
