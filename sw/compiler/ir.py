@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,6 @@ __all__ = [
 
 FULL_RANGE = (-128, 127)
 """Clamp that does nothing to an int8 value."""
-
-OpT = TypeVar("OpT", bound="Op")
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,6 @@ class Op:
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors it reads."""
         raise NotImplementedError
-
-    def with_inputs(self: OpT, mapping: dict[str, str]) -> OpT:
-        """Return the operator reading ``mapping.get(name, name)`` instead of each tensor `name`."""
-        changes: dict[str, Any] = {}
-        for name in ("input", "residual", "other", "gate"):
-            value = getattr(self, name, None)
-            if value in mapping:
-                changes[name] = mapping[value]
-        return dataclasses.replace(self, **changes) if changes else self
 
     def describe(self) -> str:
         """Attributes for printing, without tensors."""
@@ -244,10 +233,6 @@ class Concat(Op):
     def inputs(self) -> tuple[str, ...]:
         """The parts."""
         return self.parts
-
-    def with_inputs(self, mapping: dict[str, str]) -> Concat:
-        """Return the concatenation with parts renamed."""
-        return dataclasses.replace(self, parts=tuple(mapping.get(name, name) for name in self.parts))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

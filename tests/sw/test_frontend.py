@@ -107,6 +107,15 @@ def test_a_block_is_read_layer_by_layer() -> None:
         assert max(worst.values()) <= 1 and len(worst) >= 7
 
 
+def test_a_graph_module_with_free_batch_size_is_read_like_its_export() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(8, 5, 9, 11)
+    module = quantise(Block().eval(), (data[:1],), [data], observer="minmax")
+    direct, exported = import_program(module), import_program(export_program(module, (data[:1],)))
+    config = PRESETS["tiny"]
+    assert compile_graph(direct, config).image == compile_graph(exported, config).image
+
+
 def test_views_splits_and_unfused_sums() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
