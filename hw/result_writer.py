@@ -200,8 +200,8 @@ class ResultWriter(Component):
         ]
 
         # --- cycle 1: parameters answer; every second column is kept for stride 2
-        m.submodules.output = output = OutputStage(cols)
-        m.submodules.pool = pool = Pooling(cols, rows)
+        m.submodules.output = output = OutputStage(cols, pipeline=config.pipeline_mac)
+        m.submodules.pool = pool = Pooling(cols, rows, pipeline=config.pipeline_mac)
         valid = delayed(m, self.row_valid, 1 + output.LATENCY, name="valid", reset_less=False)
         places = delayed(m, now, 1 + output.LATENCY + pool.latency, name="place")
         row = Signal(sums(cols), reset_less=True)
