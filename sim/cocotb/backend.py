@@ -13,6 +13,7 @@ from hw.spec.program import Program
 from sim.backend import ExecutionError, Int8Array, Result, SimulationError
 from sim.cocotb.runner import run_bench
 from sim.memory import build_regions, read_outputs
+from sim.verilator.toolchain import ToolchainError
 
 __all__ = ["CocotbBackend"]
 
@@ -30,8 +31,13 @@ class CocotbBackend:
         Chance per cycle and channel of back-pressure, and where that series starts.
     timeout_cycles
         Cycles after which a run is given up.
-    waves
-        Record waves; where they are is printed.
+    unsupported
+        Options of :class:`sim.verilator.backend.VerilatorBackend` that cocotbext-axi's memory or cocotb's runner lack.
+
+    Raises
+    ------
+    ToolchainError
+        If there is any in `unsupported`.
     """
 
     def __init__(
@@ -41,10 +47,13 @@ class CocotbBackend:
         stall_probability: float = 0.0,
         seed: int = 0,
         timeout_cycles: int = 1_000_000,
-        waves: bool = False,
+        **unsupported: object,
     ) -> None:
+        if unsupported:
+            names = ", ".join(unsupported)
+            raise ToolchainError(f"the cocotb backend has no option {names}; the verilator backend has")
         self.config, self.stall_probability, self.seed = config, stall_probability, seed
-        self.timeout_cycles, self.waves = timeout_cycles, waves
+        self.timeout_cycles = timeout_cycles
 
     def run(self, program: Program, inputs: Mapping[str, Int8Array]) -> Result:
         """Run a program once (see :class:`sim.backend.Backend`).
@@ -75,7 +84,6 @@ class CocotbBackend:
             # Icarus reads X out of memories never written, and 0 * X is X: the PEs, which have no reset, never recover.
             simulator="verilator",
             timeout_cycles=self.timeout_cycles,
-            waves=self.waves,
         )
         done, error, cause, pc, info = (int(value) for value in got["status"])
         if error:

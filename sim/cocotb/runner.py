@@ -17,6 +17,7 @@ from amaranth.lib import wiring
 from cocotb_tools.runner import Runner, Verilator, get_runner
 
 from hw.emit import emit
+from sim.backend import SimulationError
 from sim.cocotb.exchange import FOLDER_VARIABLE, Arrays, read_arrays, write_task
 from sim.verilator.build import default_cache
 from sim.verilator.toolchain import find_toolchain
@@ -24,7 +25,7 @@ from sim.verilator.toolchain import find_toolchain
 __all__ = ["BenchFailure", "quickest", "run_bench"]
 
 
-class BenchFailure(AssertionError):
+class BenchFailure(SimulationError):
     """A bench failed; the message holds the end of its log."""
 
 

@@ -13,6 +13,7 @@ from sim.backend import ExecutionError
 from sim.broken_programs import broken_programs
 from sim.cocotb.backend import CocotbBackend
 from sim.random_programs import random_inputs
+from sim.verilator.toolchain import ToolchainError
 from sw.compiler import compile_graph, optimise
 from sw.compiler.ir import Conv, Graph
 from sw.compiler.lower import lower
@@ -28,7 +29,8 @@ CONFIGS = {
     "plain": AcceleratorConfig(rows=5, cols=4, stos=False, pipeline_mac=True, **SMALL),
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("name", CONFIGS)]
+pytestmark = pytest.mark.slow
+every_config = pytest.mark.parametrize("name", CONFIGS)
 
 
 def run(config: AcceleratorConfig, program: Program, values: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -63,6 +65,7 @@ def fuse_layer(graph: Graph, config: AcceleratorConfig, x: np.ndarray, variant: 
     return np.concatenate(made)
 
 
+@every_config
 @pytest.mark.parametrize(("variant", "stride"), [("half", 1), ("full", 2)])
 def test_fuse_layer(name: str, variant: Variant, stride: int) -> None:
     config = CONFIGS[name]
@@ -77,6 +80,7 @@ def test_fuse_layer(name: str, variant: Variant, stride: int) -> None:
     assert len(np.unique(got)) > 50, "the layer must use the output range"
 
 
+@every_config
 def test_every_kind_of_layer(name: str) -> None:
     """Row and column filters of both strides, depthwise, 3x3, pointwise, residual: all outputs of one program."""
     config = CONFIGS[name]
@@ -100,9 +104,15 @@ def test_every_kind_of_layer(name: str) -> None:
         assert np.array_equal(got[output], expected[output]), output
 
 
+@every_config
 def test_error_reaches_the_registers(name: str) -> None:
     config = CONFIGS[name]
     broken = next(item for item in broken_programs(config) if item.cause == ErrorCause.MEM_RANGE)
     with pytest.raises(ExecutionError) as caught:
         CocotbBackend(config).run(broken.program, random_inputs(broken.program, 0))
     assert (caught.value.cause, caught.value.pc) == (broken.cause, broken.pc)
+
+
+def test_options_of_the_other_backend_are_refused() -> None:
+    with pytest.raises(ToolchainError, match="the cocotb backend has no option latency, waves"):
+        CocotbBackend(PRESETS["tiny"], latency=3, waves="w.fst")
