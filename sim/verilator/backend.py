@@ -58,8 +58,6 @@ class VerilatorBackend:
         FST file to write, and the first and one-past-last cycle in it (cycles since power-on).
     max_cycles
         Cycles after which a run is given up.
-    fast_build
-        Build the model quicker but slower: for tests that run few cycles.
     outstanding
         AXI bursts the memory accepts per direction.
     library
@@ -85,13 +83,12 @@ class VerilatorBackend:
         waves_start: int = 0,
         waves_stop: int | None = None,
         max_cycles: int = 1 << 28,
-        fast_build: bool = False,
         outstanding: int = 16,
         library: Path | None = None,
     ) -> None:
         self.config, self.max_cycles = config, max_cycles
         if library is None:
-            options = BuildOptions(traced=waves is not None, fast_build=fast_build)
+            options = BuildOptions(traced=waves is not None)
             library = generate_library(config, options, Path(build_dir) if build_dir is not None else None)
         self.model = Model(library)
         self.set_memory(latency=latency, stall_probability=stall_probability, seed=seed, outstanding=outstanding)

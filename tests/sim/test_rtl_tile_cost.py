@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def backend(request: pytest.FixtureRequest) -> Iterator[VerilatorBackend]:
-    with VerilatorBackend(CONFIGS[request.param], fast_build=True) as instance:
+    with VerilatorBackend(CONFIGS[request.param]) as instance:
         yield instance
 
 

@@ -22,12 +22,12 @@ PUPPET = Path(__file__).with_name("axi_puppet.v")
 
 @pytest.fixture(scope="module")
 def plain() -> Path:
-    return build_library([PUPPET], BuildOptions(fast_build=True))
+    return build_library([PUPPET])
 
 
 @pytest.fixture(scope="module")
 def traced() -> Path:
-    return build_library([PUPPET], BuildOptions(fast_build=True, traced=True))
+    return build_library([PUPPET], BuildOptions(traced=True))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sim.verilator.build import BuildOptions, build_library, default_cache
 from sim.verilator.toolchain import ToolchainError, find_toolchain
 
 PUPPET = Path(__file__).with_name("axi_puppet.v")
-FAST = BuildOptions(fast_build=True)
+PLAIN = BuildOptions()
 
 
 def test_finds_the_package() -> None:
@@ -44,10 +44,10 @@ def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 def test_same_design_is_built_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    first = build_library([PUPPET], FAST)
+    first = build_library([PUPPET], PLAIN)
     monkeypatch.setattr(build, "_compile", lambda *args, **kwargs: pytest.fail("built again"))
     capsys.readouterr()
-    assert build_library([PUPPET], FAST) == first
+    assert build_library([PUPPET], PLAIN) == first
     assert capsys.readouterr().err == ""
 
 
@@ -55,12 +55,11 @@ def test_key_depends_on_text_and_options(tmp_path: Path) -> None:
     copy = tmp_path / "copy.v"
     copy.write_text(PUPPET.read_text())
     tools = find_toolchain()
-    key = build._key([copy], FAST, tools)
-    assert key == build._key([PUPPET], FAST, tools), "the place of a file must not matter"
-    assert key != build._key([copy], BuildOptions(), tools)
-    assert key != build._key([copy], BuildOptions(fast_build=True, traced=True), tools)
+    key = build._key([copy], PLAIN, tools)
+    assert key == build._key([PUPPET], PLAIN, tools), "the place of a file must not matter"
+    assert key != build._key([copy], BuildOptions(traced=True), tools)
     copy.write_text(PUPPET.read_text() + "\n")
-    assert key != build._key([copy], FAST, tools)
+    assert key != build._key([copy], PLAIN, tools)
 
 
 def test_failed_build_says_why_and_leaves_nothing(tmp_path: Path) -> None:
@@ -68,5 +67,5 @@ def test_failed_build_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     source.write_text("module rowcast(input clk; endmodule\n")
     cache = tmp_path / "cache"
     with pytest.raises(ToolchainError, match=r"(?s)verilator failed \(exit 1\).*syntax error"):
-        build_library([source], FAST, cache=cache, quiet=True)
+        build_library([source], PLAIN, cache=cache, quiet=True)
     assert [path.suffix for path in (cache / "verilator").iterdir()] == [".lock"]
