@@ -16,7 +16,7 @@ need = @missing=""; for tool in $(1); do command -v $$tool >/dev/null 2>&1 || mi
 
 demo: $(STAMP)
 	$(call need,g++ perl)
-	$(VENV)/bin/nox -s demo
+	$(VENV)/bin/python -m sim.demo
 
 test: $(STAMP)
 	$(call need,g++ perl iverilog)

@@ -1,0 +1,38 @@
+"""Cycles per layer add up to the run, whatever order loads and stores take."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from hw.spec.config import preset
+from hw.spec.isa import Queue
+from hw.spec.program import Layer
+from sim.backend import TraceEvent
+from sim.layer_cycles import layer_cycles
+from sim.random_programs import random_program
+
+
+def program(*layers: Layer):
+    return dataclasses.replace(random_program(preset("tiny"), 0, execs=1, cycles=500), layers=layers)
+
+
+def test_layers_end_with_their_last_exec() -> None:
+    two = program(Layer("a", "conv", 1600, (1, 2), (1, 1, 1)), Layer("b", "linear", 0, (3, 4, 5), (1, 1, 1)))
+    trace = [
+        TraceEvent(Queue.LOAD, 1, 5, 40),
+        TraceEvent(Queue.EXEC, 2, 40, 100),
+        TraceEvent(Queue.EXEC, 3, 100, 120),
+        TraceEvent(Queue.EXEC, 4, 120, 150),
+        TraceEvent(Queue.STORE, 5, 150, 190),
+    ]
+    shares = layer_cycles(two, trace, 200)
+    assert [(share.name, share.cycles) for share in shares] == [("a", 100), ("b", 50), ("store", 50)]
+    assert shares[0].utilisation(4, 4) == pytest.approx(1.0)
+    assert sum(share.cycles for share in shares) == 200
+
+
+def test_a_layer_that_did_not_run_is_an_error() -> None:
+    with pytest.raises(ValueError, match="layer a"):
+        layer_cycles(program(Layer("a", "conv", 1, (1,), (1, 1, 1))), [], 10)
