@@ -23,7 +23,7 @@ from hw.spec.csr import (
 )
 from hw.spec.isa import ISA_VERSION
 
-__all__ = ["STATE_REGISTERS", "CSRBlock"]
+__all__ = ["STATE_REGISTERS", "CSRBlock", "identity_values"]
 
 DATA_WIDTH = 32
 
@@ -38,7 +38,9 @@ def _width(register: Register) -> int:
     return register.fields.used if register.fields is not None else DATA_WIDTH
 
 
-def _constants(config: AcceleratorConfig) -> dict[str, int]:
+def identity_values(config: AcceleratorConfig) -> dict[str, int]:
+    """Return the values of the registers that identify the accelerator and its configuration, by name."""
+
     def packed(name: str, **values: int) -> int:
         table = REGISTERS[name].fields
         assert table is not None
@@ -181,7 +183,7 @@ class CSRBlock(wiring.Component):
         axil = self.axil
         addr, have_addr = Signal(CSR_ADDR_WIDTH - 2), Signal()
         latched = Signal(_LATCH_WIDTH)
-        sources: dict[str, ValueLike] = {name: Const(value, 32) for name, value in _constants(self.config).items()}
+        sources: dict[str, ValueLike] = {name: Const(value, 32) for name, value in identity_values(self.config).items()}
         sources |= {name: self.state[name] for name in STATE_REGISTERS}
         sources |= {register.name: self.values[register.name] for register in self._writable}
         sources |= {"IRQ_STATUS": irq_status.as_value(), "CTRL": Const(0, 32)}

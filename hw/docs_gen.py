@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from hw.csr_block import _constants as identity_values
+from hw.csr_block import identity_values
 from hw.spec import csr, isa, numerics, program
 from hw.spec.config import AcceleratorConfig
 from hw.spec.fields import FieldTable

@@ -33,7 +33,8 @@ class AcceleratorConfig:
     Parameters
     ----------
     rows, cols
-        Array shape: rows carry output channels (or lines), columns carry output pixels. 1 to 256 each.
+        Array shape: rows carry output channels (or lines), columns carry output pixels. 1 to 256 rows,
+        2 to 256 columns.
     stos
         Build the row broadcast, capture and halo registers of the ST-OS dataflow.
     max_kernel
