@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
-from amaranth.lib.data import View
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.delay import delayed
@@ -11,11 +10,16 @@ from hw.layouts import pixels
 from hw.pe import mac_latency
 from hw.row import sums
 from hw.row_block import RowBlock, block_sizes
+from hw.select import lanes_below
 from hw.shared import shared
-from hw.skew import skewed
+from hw.skew import Skew
 from hw.spec.config import AcceleratorConfig
+from hw.spec.numerics import NUMERICS
 
 __all__ = ["Array"]
+
+PIXEL = 8
+"""Bits of a pixel, and of a weight."""
 
 
 class Array(Component):
@@ -81,15 +85,14 @@ class Array(Component):
         config = self.config
         rows, cols, halo = config.rows, config.cols, config.halo
         mac = mac_latency(config.pipeline_mac)
-        stos: ValueLike = self.stos if config.stos else 0
+        stos: Value = self.stos if config.stos else Const(0, 1)
 
         # --- tile boundaries: `clear` reaches PE (i, j) i + j cycles after PE (0, 0) in GEMM, all at once in ST-OS
         finish = Signal()  # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS)
         m.d.comb += finish.eq(delayed(m, self.last, mac, name="finish", reset_less=False)[-1])
         tile_rows = delayed(m, self.tile_rows, mac, name="tile_rows")[-1]
-        diagonal = [Signal(name=f"clear_d{index}") for index in range(rows + cols - 1)]
-        m.d.sync += [diagonal[0].eq(finish & ~stos)]
-        m.d.sync += [after.eq(before) for before, after in zip(diagonal, diagonal[1:], strict=False)]
+        diagonal = Signal(rows + cols - 1)
+        m.d.sync += diagonal.eq(Cat(finish & ~stos, diagonal))
         together = Signal()
         m.d.comb += together.eq(finish & stos)
 
@@ -99,7 +102,7 @@ class Array(Component):
         active_rows = Signal(range(rows + 1))
         m.d.comb += active_rows.eq(Mux(stos, tile_rows, gemm_rows))
         used = Signal(rows)
-        m.d.comb += used.eq(Cat((index < active_rows) & ~self.flush for index in range(rows)))
+        m.d.comb += used.eq(Mux(self.flush, 0, lanes_below(m, active_rows, rows, name="used")))
 
         # --- release of held results: when the last used row of a column has its own
         countdown = Signal(range(rows + 1))
@@ -109,80 +112,86 @@ class Array(Component):
             m.d.sync += countdown.eq(countdown - 1)
         go_first = Signal()
         m.d.comb += go_first.eq(countdown == 1)
-        go_gemm = delayed(m, go_first, cols - 1, name="go", reset_less=False)
+        go_next = Signal(cols - 1)  # column j releases j cycles after column 0
+        m.d.sync += go_next.eq(Cat(go_first, go_next))
         go_stos = Signal()
         m.d.sync += go_stos.eq(together)
         go = Signal(cols)
-        m.d.comb += go.eq(Cat(bit | go_stos | self.flush for bit in go_gemm))
+        m.d.comb += go.eq(Cat(go_first, go_next) | (go_stos | self.flush).replicate(cols))
 
         # --- leaving ST-OS: column j's window still holds pixels until zeros have moved in from the left edge.  Its PEs
         # go on multiplying by the tap wire, then 0, for these j + 1 cycles; a GEMM step reaches them no earlier.
-        use_taps: list[ValueLike] = []
-        for column in range(cols if config.stos else 0):
-            before = Signal(name=f"use_taps{column}")
-            m.d.sync += before.eq(use_taps[-1] if use_taps else stos)
-            use_taps.append(stos | before)
+        left_stos = Signal(cols)  # bit j: ST-OS mode was on within the last j + 1 cycles
+        use_taps = left_stos | stos.replicate(cols)
+        if config.stos:
+            m.d.sync += left_stos.eq(Cat(stos, use_taps))
 
         # --- rows
-        top = Signal(pixels(config.read_lanes))
-        lanes = skewed(m, [self.a[halo + column] for column in range(cols)], name="skew_a")
-        for lane in range(config.read_lanes):
-            late = lanes[lane - halo] if lane >= halo else 0  # halo lanes carry nothing in GEMM mode
-            m.d.comb += top[lane].eq(Mux(stos, self.a[lane], late))
-        weights = skewed(m, [self.w[index] for index in range(rows)], name="skew_w")
+        m.submodules.skew_a = skew_a = shared(platform, Skew, cols, PIXEL)
+        m.submodules.skew_w = skew_w = shared(platform, Skew, rows, PIXEL)
+        vector, tap = self.a.as_value(), self.w.as_value()
+        top = Signal(PIXEL * config.read_lanes)
+        taps = Signal(PIXEL * rows)
         cleared = Signal(rows + cols - 1)  # per diagonal: its PEs start a new tile
-        m.d.comb += cleared.eq(Cat(bit | together | self.flush for bit in diagonal))
-        above: View | Signal = top
-        results: View | None = None
+        m.d.comb += [
+            skew_a.i.eq(vector[PIXEL * halo :]),
+            skew_w.i.eq(tap),
+            # Halo lanes carry nothing in GEMM mode.
+            top.eq(Mux(stos, vector, Cat(Const(0, PIXEL * halo), skew_a.o))),
+            taps.eq(Mux(stos, tap, 0)),
+            cleared.eq(diagonal | (together | self.flush).replicate(rows + cols - 1)),
+        ]
+        above: ValueLike = top
+        results: Value | None = None
         first = 0
         for number, size in enumerate(block_sizes(rows)):
             block = shared(platform, RowBlock, size, cols, halo, stos=config.stos, pipeline_mac=config.pipeline_mac)
             m.submodules[f"rows{number}"] = block
-            for within, index in enumerate(range(first, first + size)):
-                m.d.comb += [
-                    block.h_in[within].eq(weights[index]),
-                    block.clear[within].eq(cleared[index : index + cols]),
-                ]
-                if config.stos:
-                    m.d.comb += block.w_row[within].eq(Mux(self.stos, self.w[index], 0))
+            pixel_span = slice(PIXEL * first, PIXEL * (first + size))
+            m.d.comb += [
+                block.h_in.eq(skew_w.o[pixel_span]),
+                block.clear.eq(Cat(cleared[index : index + cols] for index in range(first, first + size))),
+            ]
             m.d.comb += [block.v_in.eq(above), block.used.eq(used[first : first + size]), block.go.eq(go)]
             if results is not None:
                 m.d.comb += block.d_in.eq(results)
             if config.stos:
                 m.d.comb += [
                     block.stos.eq(self.stos),
-                    block.use_taps.eq(Cat(use_taps)),
+                    block.w_row.eq(taps[pixel_span]),
+                    block.use_taps.eq(use_taps),
                     block.capture.eq(self.capture),
                     block.v_en.eq(self.v_en | ~self.stos),
                 ]
-            above, results = block.v, block.d
+            above, results = block.v, Value.cast(block.d)
             first += size
         assert results is not None
 
         # --- valid: one bit per row that moves exactly as column 0's results do
-        moving: ValueLike = 0
-        for index in range(rows):
-            valid, held = Signal(name=f"valid{index}"), Signal(name=f"held{index}")
-            take, keep = Signal(name=f"take{index}"), Signal(name=f"keep{index}")
-            m.d.comb += [
-                take.eq((diagonal[index] | together) & used[index]),
-                keep.eq(held & ~go[0]),
-            ]
-            m.d.sync += held.eq(take | keep)
-            with m.If(take):
-                m.d.sync += valid.eq(1)
-            with m.Elif(~keep):
-                m.d.sync += valid.eq(moving)
-            moving = valid
-        bottom_valid = Signal()
-        m.d.comb += bottom_valid.eq(moving)
+        valid, held, take, keep = Signal(rows), Signal(rows), Signal(rows), Signal(rows)
+        m.d.comb += [
+            take.eq((diagonal[:rows] | together.replicate(rows)) & used),
+            keep.eq(held & ~go[0].replicate(rows)),
+        ]
+        m.d.sync += [
+            held.eq(take | keep),
+            valid.eq(take | (keep & valid) | (~keep & Cat(Const(0, 1), valid)[:rows])),
+        ]
 
         # --- deskew: column j of a GEMM row arrives j cycles after column 0
         gemm_valid = Signal()  # rows of ST-OS tiles must not come out again when the mode changes behind them
-        m.d.comb += gemm_valid.eq(bottom_valid & ~stos)
-        aligned_valid = delayed(m, gemm_valid, cols - 1, name="valid_deskew", reset_less=False)[-1]
-        m.d.comb += self.out_valid.eq(Mux(stos, bottom_valid, aligned_valid))
-        aligned = skewed(m, [results[column] for column in reversed(range(cols))], name="deskew")[::-1]
-        for column in range(cols):
-            m.d.comb += self.out[column].eq(Mux(stos, results[column].as_unsigned(), aligned[column]))
+        aligned_valid = Signal(cols - 1)
+        m.d.comb += gemm_valid.eq(valid[-1] & ~stos)
+        m.d.sync += aligned_valid.eq(Cat(gemm_valid, aligned_valid))
+        m.submodules.deskew = deskew = shared(platform, Skew, cols, NUMERICS.acc_width)
+        m.d.comb += [
+            deskew.i.eq(_reversed(results, NUMERICS.acc_width)),
+            self.out_valid.eq(Mux(stos, valid[-1], aligned_valid[-1])),
+            self.out.eq(Mux(stos, results, _reversed(deskew.o, NUMERICS.acc_width))),
+        ]
         return m
+
+
+def _reversed(vector: Value, width: int) -> Value:
+    """Return a vector's lanes, of `width` bits, last one first."""
+    return Cat(vector[start : start + width] for start in reversed(range(0, len(vector), width)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, ValueLike
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -12,9 +12,11 @@ from hw.gemm_sequencer import WEIGHT_POINTER_WIDTH, GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
 from hw.ports import ReadSignature, UnitSignature, WriteSignature
 from hw.result_writer import ResultWriter
+from hw.select import select
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import EXEC, Activation, Mode, ResidualOp
+from hw.spec.numerics import NUMERICS
 from hw.stos_sequencer import StosSequencer
 
 __all__ = ["EXEC_EVENTS", "ExecUnit"]
@@ -191,14 +193,15 @@ class ExecUnit(Component):
         word_there = delayed(m, weight_en, 1, name="word_there", reset_less=False)[1]
         word_lane = delayed(m, lane, 1, name="word_lane")[1]
         word_one = delayed(m, one_lane, 1, name="word_one")[1]
+        one = Signal(signed(8))
+        m.d.comb += one.eq(select(word_lane, [self.weight_data[row] for row in range(config.rows)]))
         selected = Signal(pixels(config.rows))
-        for row in range(config.rows):
-            spread = word_one & (is_stos if row else 1)  # depthwise GEMM needs its lane in row 0 only
-            m.d.comb += selected[row].eq(
-                Mux(spread, self.weight_data[word_lane], self.weight_data[row])
-                if config.stos or not row
-                else self.weight_data[row]
-            )
+        m.d.comb += selected.eq(self.weight_data)
+        with m.If(word_one):
+            m.d.comb += selected[0].eq(one)  # depthwise GEMM needs its lane in row 0 only
+            if config.stos:
+                with m.If(is_stos):
+                    m.d.comb += selected.eq(one.replicate(config.rows))
         weights = Signal(pixels(config.rows))
         with m.If(word_there):
             m.d.sync += weights.eq(selected)
@@ -215,9 +218,10 @@ class ExecUnit(Component):
         # --- rows: from the array, or past it
         vec_valid = delayed(m, issue, OPERAND_LATENCY, name="vec_valid", reset_less=False)[-1]
         m.d.comb += writer.row_valid.eq(Mux(is_vec, vec_valid, array.out_valid))
-        for column in range(config.cols):
-            straight = self.operand.data[config.halo + column]
-            m.d.comb += writer.row[column].eq(Mux(is_vec, straight, array.out[column]))
+        kept = [self.operand.data[config.halo + column] for column in range(config.cols)]
+        sign_bits = NUMERICS.acc_width - 8
+        straight = Cat(Cat(pixel, pixel[-1].replicate(sign_bits)) for pixel in kept)
+        m.d.comb += writer.row.eq(Mux(is_vec, straight, array.out))
         connect(m, writer.residual, flipped(self.residual))
         connect(m, writer.result, flipped(self.result))
         m.d.comb += [

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.axi import AXI4ReadSignature, Burst, Cache
 from hw.layouts import PC_WIDTH, REGIONS_LAYOUT, table_layout, unit_payload
 from hw.ports import ErrorSignature
+from hw.select import select
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import REGION_COUNT, ErrorCause
 from hw.spec.isa import (
@@ -168,7 +169,7 @@ class Fetcher(wiring.Component):
                 m.d.sync += half.eq(self.offset[_SHIFT])
             with m.Elif(axi.rvalid & axi.rready):
                 m.d.sync += half.eq(~half)
-            word = axi.rdata.word_select(half, _BITS)
+            word = select(half, [axi.rdata.word_select(index, _BITS) for index in range(2)])
         m.d.comb += [
             axi.rready.eq(1),
             fifo.w_en.eq(axi.rvalid),
@@ -196,6 +197,7 @@ class Fetcher(wiring.Component):
         word, failed = Signal(_BITS), Signal()
         beat = Signal(range(max(beats, 2)))
         region = Signal(range(REGION_COUNT))
+        chosen = Signal(REGIONS_LAYOUT.elem_shape)
         limit = Signal(32)
         bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
         blocked = Signal()
@@ -227,7 +229,7 @@ class Fetcher(wiring.Component):
                 m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
                 m.next = "REGIONS"
             with m.State("REGIONS"):
-                chosen = self.regions[region]
+                m.d.comb += chosen.eq(select(region, [item.as_value() for item in self.regions]))
                 low = chosen.base[:32]
                 end = chosen.base + chosen.size
                 with m.If(chosen.base[:PAGE_BITS].any()):

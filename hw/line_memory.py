@@ -7,6 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.select import select
+
 __all__ = ["LineMemory"]
 
 
@@ -86,6 +88,6 @@ class LineMemory(wiring.Component):
         m.d.comb += [
             read.en.eq(self.rd_en),
             read.addr.eq(self.rd_addr[len(word) :]),
-            self.rd_data.eq(read.data.word_select(chosen, word_bits)),
+            self.rd_data.eq(select(chosen, [read.data.word_select(index, word_bits) for index in range(words)])),
         ]
         return m

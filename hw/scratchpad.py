@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,6 +15,7 @@ from hw.delay import delayed
 from hw.layouts import act_addr_width, range_width
 from hw.ports import ReadSignature, WriteSignature
 from hw.rotator import RotateLeft, RotateRight
+from hw.select import lanes_below, select
 from hw.shared import shared
 from hw.spec.config import SUB_BANKS, AcceleratorConfig
 
@@ -211,7 +212,7 @@ class Scratchpad(wiring.Component):
         request = getattr(self, name).req.payload
         lanes = len(request.data)
         enables = Signal(lanes, name=f"{name}_enables")
-        m.d.comb += enables.eq(_lane_mask(request.lo, request.hi, lanes))
+        m.d.comb += enables.eq(_lane_mask(m, request.lo, request.hi, lanes, f"{name}_enables"))
         offset_bits = (config.line_bytes - 1).bit_length()
 
         def registered(value: Value | data.View, suffix: str) -> Value | data.View:
@@ -266,21 +267,20 @@ class Scratchpad(wiring.Component):
         bank = delayed(m, plan.bank, 1, name=f"{name}_bank")[1]
 
         m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateRight, 8, config.line_bytes, lanes)
-        line = [_pick(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS)]
+        line = [select(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS)]
         m.d.comb += [Value.cast(rotate.line).eq(Cat(line)), rotate.amount.eq(request.addr[:offset_bits])]
 
         inside = Signal(lanes, name=f"{name}_inside")
-        m.d.comb += inside.eq(_lane_mask(request.lo, request.hi, lanes))
+        m.d.comb += inside.eq(_lane_mask(m, request.lo, request.hi, lanes, f"{name}_inside"))
         answer = Signal(port.data.shape(), name=f"{name}_answer", reset_less=True)
         filled = Cat(Mux(inside[lane], rotate.lanes[lane], request.fill) for lane in range(lanes))
         m.d.sync += Value.cast(answer).eq(filled)
         m.d.comb += port.data.eq(answer)
 
 
-def _lane_mask(lo: Value, hi: Value, lanes: int) -> Value:
+def _lane_mask(m: Module, lo: Value, hi: Value, lanes: int, name: str) -> Value:
     """Return one bit per lane, 1 for lanes lo <= i < hi."""
-    ones = Const(-1, lanes)
-    return (ones << lo)[:lanes] & ~(ones << hi)[:lanes]
+    return lanes_below(m, hi, lanes, name=f"{name}_hi") & ~lanes_below(m, lo, lanes, name=f"{name}_lo")
 
 
 def _first(choices: list[tuple[Value, Value]]) -> Value:
@@ -289,10 +289,3 @@ def _first(choices: list[tuple[Value, Value]]) -> Value:
     for condition, value in reversed(others):
         result = Mux(condition, value, result)
     return result
-
-
-def _pick(index: Value, values: list[Value]) -> Value:
-    """Return ``values[index]``; there are 2**len(index) of them."""
-    if not len(index):
-        return values[0]
-    return Mux(index[0], _pick(index[1:], values[1::2]), _pick(index[1:], values[::2]))
