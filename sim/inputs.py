@@ -52,14 +52,16 @@ def read_inputs(program: Program, arguments: Sequence[str]) -> dict[str, Int8Arr
 def _read(spec: TensorSpec, path: Path, meta: Mapping[str, Any]) -> Int8Array:
     try:
         if path.suffix.lower() == ".npy":
-            return _array(spec, np.load(path, allow_pickle=False), path)
+            # not np.load, which also takes archives of several arrays
+            with path.open("rb") as file:
+                return _array(spec, np.lib.format.read_array(file, allow_pickle=False), path)
         if path.suffix.lower() in _PICTURES:
             return quantise_input(spec, _picture(spec, path, meta))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # Pillow's error for an unknown format is an OSError
+    except Exception as error:  # numpy and Pillow raise many types, tokenize's among them, on damaged files
         raise InputError(f"{path}: unreadable ({error})") from None
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is unknown; give .npy or {', '.join(_PICTURES)}")
 
@@ -91,6 +93,8 @@ def _picture(spec: TensorSpec, path: Path, meta: Mapping[str, Any]) -> npt.NDArr
     except ImportError:
         raise InputError(f"{path}: reading pictures needs Pillow (pip install pillow); or give a .npy") from None
     with Image.open(path) as opened:
+        if opened.mode.startswith(("I", "F")):
+            raise InputError(f"{path}: more than 8 bits per value (mode {opened.mode}); save it with 8, or give a .npy")
         image = opened.convert("L" if channels == 1 else "RGB")
     scale = max(width / image.width, height / image.height)
     size = max(width, round(image.width * scale)), max(height, round(image.height * scale))

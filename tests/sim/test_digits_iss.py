@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hw.spec.config import preset
 from sim.iss import IssBackend
 from sim.memory import quantise_input
+from sim.run import main
 from sw.compiler import compile_graph
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
@@ -32,3 +38,22 @@ def test_iss_accuracy_is_within_half_a_point_of_fp32(name: str, variant: str) ->
         (scores,) = backend.run(program, {spec.name: quantise_input(spec, picture)}).outputs.values()
         hits += int(scores.argmax()) == int(label)
     assert 100 * hits / len(labels) >= fp32 - 0.5
+
+
+@pytest.mark.slow
+def test_a_drawn_digit_is_recognised_from_its_picture_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What sim.run makes of a .png by the program's meta is what the network was trained on."""
+    network = quantised_network("digits:fuse_half")
+    compile_graph(import_program(network.exported, meta=network.meta), preset("edge8")).save(tmp_path / "prog")
+    _, _, pictures, labels = digits_data()
+    for label in (0, 4, 8):
+        picture = pictures[np.flatnonzero(labels == label)[0]]
+        Image.fromarray(np.rint(255 * picture[0]).astype(np.uint8)).save(tmp_path / "digit.png")
+        np.save(tmp_path / "digit.npy", picture)
+        scores = []
+        for name in ("digit.png", "digit.npy"):
+            assert main([str(tmp_path / "prog"), "--input", str(tmp_path / name), "--json", "--top", "10"]) == 0
+            (output,) = json.loads(capsys.readouterr().out)["outputs"].values()
+            assert output["top"][0]["name"] == str(label)
+            scores.append(np.array([entry["score"] for entry in sorted(output["top"], key=lambda e: e["class"])]))
+        assert np.abs(scores[0] - scores[1]).max() <= 6 * output["scale"]  # 8-bit grey values

@@ -100,6 +100,19 @@ def test_picture_needs_preprocessing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "meta.input" in capsys.readouterr().err
 
 
+def test_damaged_and_deep_pictures_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _copy_program((1, 4, 4), input={"range": [0.0, 1.0], "mean": [0.0], "std": [1.0]}).save(tmp_path / "prog")
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("L", (8, 8)).save(tmp_path / "vast.bmp")
+    data = bytearray((tmp_path / "vast.bmp").read_bytes())
+    data[18:26] = bytes.fromhex("ffffff00ffffff00")  # width and height
+    (tmp_path / "vast.bmp").write_bytes(data)
+    for name, message in (("deep.png", "more than 8 bits per value"), ("vast.bmp", "unreadable (Image size")):
+        assert main([str(tmp_path / "prog"), "--input", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
 def _save(path: Path, array: np.ndarray) -> str:
     np.save(path, array)
     return str(path)
@@ -111,6 +124,12 @@ def test_user_errors_have_status_2_and_one_line(
     good = _save(tmp_path / "good.npy", np.zeros((4, 1, 1), np.int8))
     (tmp_path / "bad.npy").write_bytes(b"nonsense")
     (tmp_path / "bad.png").write_bytes(b"nonsense")
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "archive.npz", np.zeros((4, 1, 1)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    header = bytearray((tmp_path / "good.npy").read_bytes())
+    header[20] = ord('"')
+    (tmp_path / "header.npy").write_bytes(header)
     manifest = tmp_path / "manifest.json"
     other = TINY.twin(rows=6)
     manifest.write_text(json.dumps({"config": other.to_dict(), "config_hash": other.hash_hex}))
@@ -118,6 +137,9 @@ def test_user_errors_have_status_2_and_one_line(
         ([], "input(s) missing: x; the program takes x (4, 1, 1)"),
         (["--input", str(tmp_path / "none.npy")], "none.npy: no such file"),
         (["--input", str(tmp_path / "bad.npy")], "bad.npy: unreadable"),
+        (["--input", str(tmp_path / "empty.npy")], "empty.npy: unreadable"),
+        (["--input", str(tmp_path / "archive.npy")], "archive.npy: unreadable"),
+        (["--input", str(tmp_path / "header.npy")], "header.npy: unreadable"),
         (["--input", str(tmp_path / "x.tiff")], ".tiff is unknown; give .npy"),
         (
             ["--input", _save(tmp_path / "s.npy", np.zeros((4, 2, 1), np.int8))],
