@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -48,7 +49,8 @@ def _grouped(shares: Sequence[LayerCycles]) -> dict[str, LayerCycles]:
 
 def print_layers(console: Console, cases: Mapping[str, Measured], config: AcceleratorConfig) -> None:
     """Print cycles and utilisation per layer, one column pair per case."""
-    table = Table(title=f"Cycles per layer, measured on RTL, {config.rows}x{config.cols} PEs", title_justify="left")
+    title = f"Cycles per layer, measured on RTL, {config.rows}x{config.cols} PEs"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", no_wrap=True)
     for case in cases.values():
         table.add_column(case.title.replace(", ", "\n") + "\ncycles", justify="right", no_wrap=True)
@@ -68,18 +70,26 @@ def print_layers(console: Console, cases: Mapping[str, Measured], config: Accele
 
 def print_summary(console: Console, report: Mapping[str, Any]) -> None:
     """Print accuracy, equality, cycles and the three speed-ups."""
-    percent, speedup = report["accuracy"], report["speedup"]
-    console.print(
-        f"accuracy on {report['pictures']} test pictures: fp32 {percent['fp32']:.2f} %, int8 PyTorch "
-        f"{percent['int8']:.2f} %, ISS {percent['iss']:.2f} %; RTL {percent['rtl']:.2f} % of {report['rtl_pictures']}"
-    )
-    console.print("RTL = ISS, all bytes" if report["rtl_equals_iss"] else "[bold red]RTL and ISS differ[/]")
-    console.print(f"{report['cycles']:,} cycles per picture, utilisation {100 * report['utilisation']:.1f} %")
-    console.print(
-        f"speed-up of FuSe-Half on ST-OS over depthwise: {speedup['im2col']:.2f} as im2col on the plain array, "
-        f"{speedup['native_depthwise']:.2f} native on the ST-OS array (both measured on RTL); "
-        f"the authors' closed form says {speedup['authors']:.2f}"
-    )
+    percent, speedup, share = report["accuracy"], report["speedup"], report["rtl_pictures"]
+    lines = {
+        "accuracy": f"fp32 {percent['fp32']:.2f} %, int8 PyTorch {percent['int8']:.2f} %, ISS {percent['iss']:.2f} % "
+        f"of {report['pictures']} pictures",
+        "": f"RTL {percent['rtl']:.2f} % of the first {share} (ISS on these: {report['iss_on_rtl_pictures']:.2f} %)",
+        "predictions": f"{_spaced(report['predictions'])} ... on RTL; labels {_spaced(report['labels'])} ...",
+        "RTL and ISS": "RTL = ISS, all bytes" if report["rtl_equals_iss"] else "[bold red]they differ[/]",
+        "cycles": f"{report['cycles']:,} per picture, utilisation {100 * report['utilisation']:.1f} %",
+        "speed-up": f"{speedup['im2col']:.2f} over depthwise as im2col on the plain array (measured on RTL)",
+        " ": f"{speedup['native_depthwise']:.2f} over native depthwise on the ST-OS array (measured on RTL)",
+        "  ": f"{speedup['authors']:.2f} by the FuSeConv authors' closed form (no memory, no overlap)",
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in lines.items():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _spaced(values: Sequence[int]) -> str:
+    return " ".join(map(str, values[:10]))
 
 
 def chart(path: Path, cases: Mapping[str, Measured], title: str) -> None:
