@@ -12,6 +12,7 @@ from hw.csr_block import DATA_WIDTH, CSRBlock
 from hw.fetch import Fetcher
 from hw.layouts import PC_WIDTH, REGIONS_LAYOUT, table_layout
 from hw.ports import ErrorSignature, UnitSignature
+from hw.shared import shared
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import CSR_ADDR_WIDTH, REGISTERS, Counter, ErrorCause
 from hw.spec.isa import Queue
@@ -92,11 +93,12 @@ class Control(wiring.Component):
         m.submodules.csr = self._csr = CSRBlock(self.config)
         m.submodules.counters = self._counters = PerformanceCounters()
         self._fetch, self._tokens = Fetcher(self.config), TokenCounters()
-        self._queues = {queue: TokenQueue() for queue in Queue}
+        self._queues = {queue: shared(platform, TokenQueue) for queue in Queue}
         m.submodules.fetch = soft(self._fetch)
         m.submodules.tokens = soft(self._tokens)
         for queue, name in UNITS.items():
-            m.submodules[f"{name}_queue"] = soft(self._queues[queue])
+            m.submodules[f"{name}_queue"] = self._queues[queue]
+            m.d.comb += self._queues[queue].clear.eq(self.unit_reset)
 
         run, begin, abort, finished = Signal(), Signal(), Signal(), Signal()
         quiet, empty = Signal(), Signal()

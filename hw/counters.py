@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.exec_unit import EXEC_EVENTS
-from hw.layouts import DMA_EVENTS_LAYOUT
+from hw.layouts import DMA_EVENTS_LAYOUT, Lanes
 from hw.spec.csr import COUNTER_WIDTH, COUNTERS, Counter
 from hw.spec.isa import Queue
 
@@ -57,7 +57,7 @@ class PerformanceCounters(wiring.Component):
                 "clear": In(1),
                 "enable": In(1),
                 "increments": In(INCREMENTS),
-                "values": Out(data.ArrayLayout(COUNTER_WIDTH, len(COUNTERS))),
+                "values": Out(Lanes(COUNTER_WIDTH, len(COUNTERS))),
             }
         )
 

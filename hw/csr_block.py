@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.axi import AXI4LiteSignature, Resp
-from hw.layouts import REGIONS_LAYOUT, table_layout
+from hw.layouts import REGIONS_LAYOUT, Lanes, table_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import (
     COUNTER_WIDTH,
@@ -111,7 +111,7 @@ class CSRBlock(wiring.Component):
                 "locked": In(1),
                 "state": In(data.StructLayout({name: unsigned(_width(REGISTERS[name])) for name in STATE_REGISTERS})),
                 "irq_set": In(table_layout(self._pending)),
-                "counters": In(data.ArrayLayout(COUNTER_WIDTH, len(COUNTERS))),
+                "counters": In(Lanes(COUNTER_WIDTH, len(COUNTERS))),
                 "start": Out(1),
                 "soft_reset": Out(1),
                 "values": Out(

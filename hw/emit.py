@@ -39,10 +39,6 @@ _RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_
 
 _MODULE = re.compile(r"^(module|  cell) \\(\S+)", re.MULTILINE)
 _DIRECTION = re.compile(r"^(  wire width \d+ (?:input|output)) (\d+)", re.MULTILINE)
-_ELEMENT = re.compile(
-    r"(?:^  attribute .*\n)*^  wire width \d+ +(?:signed +)?\\[^\s\[]+\[\S+\n\n?|^connect \\[^\s\[]+\[\S+ .*\n",
-    re.MULTILINE,
-)
 _ZERO_WIDTH = re.compile(r"^  wire width 0 .*\n\n?|^connect \\\S+ \{ *\}\n", re.MULTILINE)
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 
@@ -100,11 +96,10 @@ def _tidy(text: str) -> str:
     """Make RTLIL give readable Verilog.
 
     Private submodules ``a.b`` are renamed to plain identifiers ``a__b``; ports are numbered from 1, or Yosys puts
-    number 0 last; the wires that Amaranth adds for each element of an array (``v[3]``, an alias) are dropped, and those
-    without bits, which Yosys would give two.
+    number 0 last; wires without bits, which Yosys would give two, are dropped.
     """
     text = _MODULE.sub(lambda m: f"{m[1]} \\{m[2].replace('.', '__').replace('$', '_')}", text)
-    text = _ZERO_WIDTH.sub("", _ELEMENT.sub("", text))
+    text = _ZERO_WIDTH.sub("", text)
     return _DIRECTION.sub(lambda m: f"{m[1]} {int(m[2]) + 1}", text)
 
 

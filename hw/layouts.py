@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Shape, ShapeLike, signed, unsigned
+from amaranth.hdl import Format, Shape, ShapeLike, Value, ValueLike, signed, unsigned
 from amaranth.lib import data
 
 from hw.spec.config import AcceleratorConfig
@@ -17,6 +17,7 @@ __all__ = [
     "PARAM_LAYOUT",
     "PC_WIDTH",
     "REGIONS_LAYOUT",
+    "Lanes",
     "pixels",
     "range_width",
     "table_layout",
@@ -26,7 +27,19 @@ __all__ = [
 PC_WIDTH = 32
 CAUSE_WIDTH = max(ErrorCause).bit_length()
 
-REGIONS_LAYOUT = data.ArrayLayout(data.StructLayout({"base": 64, "size": 32}), REGION_COUNT)
+
+class Lanes(data.ArrayLayout):
+    """An array that netlists and waveforms show as one vector.
+
+    ``data.ArrayLayout`` gives every element of every signal a wire of its own, which takes longer than the logic.
+    """
+
+    def format(self, value: ValueLike, format_spec: str) -> Format:
+        """Return the format of the vector as a whole."""
+        return Format("{}", Value.cast(value))
+
+
+REGIONS_LAYOUT = Lanes(data.StructLayout({"base": 64, "size": 32}), REGION_COUNT)
 """The DRAM regions, as the region registers hold them."""
 
 DMA_EVENTS_LAYOUT = data.StructLayout({"busy": 1, "dram": 1, "port": 1, "bytes": 16})
@@ -56,9 +69,9 @@ def unit_payload() -> data.StructLayout:
     return data.StructLayout({"word": unsigned(INSTRUCTION_BYTES * 8), "pc": unsigned(PC_WIDTH)})
 
 
-def pixels(lanes: int) -> data.ArrayLayout:
+def pixels(lanes: int) -> Lanes:
     """Return an array of `lanes` signed bytes, lane 0 in the low bits."""
-    return data.ArrayLayout(signed(8), lanes)
+    return Lanes(signed(8), lanes)
 
 
 def range_width(lanes: int) -> int:

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
-from hw.layouts import PARAM_LAYOUT, pixels, table_layout
+from hw.layouts import PARAM_LAYOUT, Lanes, pixels, table_layout
 from hw.requantise import Requantise, RoundShift, ZeroPointClamp
 from hw.shared import shared
 from hw.spec.isa import EXEC
@@ -166,7 +166,7 @@ class OutputStage(wiring.Component):
         super().__init__(
             {
                 "valid": In(1),
-                "acc": In(data.ArrayLayout(signed(numerics.acc_width), lanes)),
+                "acc": In(Lanes(signed(numerics.acc_width), lanes)),
                 "param": In(PARAM_LAYOUT),
                 "cfg": In(output_config()),
                 "residual": In(pixels(lanes)),

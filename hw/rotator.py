@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from hw.layouts import Lanes
 
 __all__ = ["RotateLeft", "RotateRight"]
 
@@ -48,9 +50,9 @@ class RotateRight(wiring.Component):
         self.width, self.count, self.lane_count = width, count, lanes
         super().__init__(
             {
-                "line": In(data.ArrayLayout(width, count)),
+                "line": In(Lanes(width, count)),
                 "amount": In(range(count)),
-                "lanes": Out(data.ArrayLayout(width, lanes)),
+                "lanes": Out(Lanes(width, lanes)),
             }
         )
 
@@ -101,9 +103,9 @@ class RotateLeft(wiring.Component):
         self.width, self.count, self.lane_count = width, count, lanes
         super().__init__(
             {
-                "lanes": In(data.ArrayLayout(width, lanes)),
+                "lanes": In(Lanes(width, lanes)),
                 "amount": In(range(count)),
-                "line": Out(data.ArrayLayout(width, count)),
+                "line": Out(Lanes(width, count)),
             }
         )
 

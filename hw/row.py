@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.layouts import pixels
+from hw.layouts import Lanes, pixels
 from hw.pe import PE
 from hw.shared import shared
 from hw.spec.numerics import NUMERICS
@@ -14,9 +13,9 @@ from hw.spec.numerics import NUMERICS
 __all__ = ["Row", "sums"]
 
 
-def sums(lanes: int) -> data.ArrayLayout:
+def sums(lanes: int) -> Lanes:
     """Return an array of `lanes` accumulator values."""
-    return data.ArrayLayout(signed(NUMERICS.acc_width), lanes)
+    return Lanes(signed(NUMERICS.acc_width), lanes)
 
 
 class Row(Component):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from amaranth.hdl import Module
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.layouts import pixels
+from hw.layouts import Lanes, pixels
 from hw.row import Row, sums
 from hw.shared import shared
 
@@ -16,8 +13,8 @@ __all__ = ["RowBlock", "block_sizes"]
 
 
 def block_sizes(rows: int) -> list[int]:
-    """Split `rows` into blocks of about its square root: at most two different sizes, hence two modules."""
-    size = math.isqrt(rows - 1) + 1
+    """Split `rows` into equal blocks and perhaps a smaller last one, so that few blocks and rows are converted."""
+    size = min(range(rows, 0, -1), key=lambda size: -(-rows // size) + size + rows % size)
     return [size] * (rows // size) + ([rows % size] if rows % size else [])
 
 
@@ -50,7 +47,7 @@ class RowBlock(Component):
             "h_in": In(pixels(rows)),
             "v_in": In(pixels(halo + cols)),
             "v": Out(pixels(halo + cols)),
-            "clear": In(data.ArrayLayout(cols, rows)),
+            "clear": In(Lanes(cols, rows)),
             "used": In(rows),
             "go": In(cols),
             "d_in": In(sums(cols)),

@@ -12,7 +12,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
-from hw.layouts import act_addr_width, range_width
+from hw.layouts import Lanes, act_addr_width, range_width
 from hw.ports import ReadSignature, WriteSignature
 from hw.rotator import RotateLeft, RotateRight
 from hw.select import lanes_below, select
@@ -58,8 +58,8 @@ class VectorAddress(wiring.Component):
                 "lo": In(range_width(lanes)),
                 "hi": In(range_width(lanes)),
                 "banks": Out(config.act_banks),
-                "bank": Out(data.ArrayLayout(unsigned((config.act_banks - 1).bit_length()), SUB_BANKS)),
-                "line": Out(data.ArrayLayout(unsigned((config.act_bank_lines - 1).bit_length()), SUB_BANKS)),
+                "bank": Out(Lanes(unsigned((config.act_banks - 1).bit_length()), SUB_BANKS)),
+                "line": Out(Lanes(unsigned((config.act_bank_lines - 1).bit_length()), SUB_BANKS)),
             }
         )
 

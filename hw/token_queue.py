@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import PC_WIDTH, unit_payload
+from hw.layouts import PC_WIDTH, Lanes, unit_payload
 from hw.spec.isa import HALT, TOKEN_MAX, Queue
 
 __all__ = ["IN_FLIGHT_DEPTH", "QUEUE_DEPTH", "TokenCounters", "TokenQueue"]
@@ -31,6 +31,8 @@ class TokenQueue(wiring.Component):
 
     Members
     -------
+    clear : In(1)
+        Reset: forget everything.
     enq : In(stream)
         Instructions in program order.
     issue : Out(stream)
@@ -61,6 +63,7 @@ class TokenQueue(wiring.Component):
         mask = len(Queue)
         super().__init__(
             {
+                "clear": In(1),
                 "enq": In(stream.Signature(unit_payload())),
                 "issue": Out(stream.Signature(unit_payload())),
                 "done": In(1),
@@ -75,7 +78,7 @@ class TokenQueue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         payload = unit_payload()
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=payload.size, depth=QUEUE_DEPTH)
@@ -118,7 +121,7 @@ class TokenQueue(wiring.Component):
             m.d.sync += newest.eq(newest + 1)
         with m.If(self.done):
             m.d.sync += oldest.eq(oldest + 1)
-        return m
+        return ResetInserter(self.clear)(m)
 
 
 class TokenCounters(wiring.Component):
@@ -141,7 +144,7 @@ class TokenCounters(wiring.Component):
     """
 
     def __init__(self) -> None:
-        masks = data.ArrayLayout(len(Queue), len(Queue))
+        masks = Lanes(len(Queue), len(Queue))
         super().__init__(
             {
                 "clear": In(1),

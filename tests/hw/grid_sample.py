@@ -3,10 +3,11 @@
 import sys
 
 from amaranth.hdl import Module, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.emit import emit
+from hw.layouts import Lanes
 from hw.shared import shared
 
 
@@ -30,7 +31,7 @@ class Strip(wiring.Component):
     def __init__(self, cols: int) -> None:
         self.cols = cols
         super().__init__(
-            {"h": In(signed(8)), "v": In(data.ArrayLayout(signed(8), cols)), "parity": Out(data.ArrayLayout(1, cols))}
+            {"h": In(signed(8)), "v": In(Lanes(signed(8), cols)), "parity": Out(Lanes(1, cols))}
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -50,8 +51,8 @@ class Grid(wiring.Component):
         self.rows, self.cols = rows, cols
         super().__init__(
             {
-                "h": In(data.ArrayLayout(signed(8), rows)),
-                "v": In(data.ArrayLayout(signed(8), cols)),
+                "h": In(Lanes(signed(8), rows)),
+                "v": In(Lanes(signed(8), cols)),
                 "bus": Out(wiring.Signature({"addr": In(4), "word": Out(cols)})),
             }
         )
