@@ -287,6 +287,9 @@ class Graph:
         Tensor names.
     meta
         JSON-able facts carried into the program (preprocessing, classes).
+    sources
+        Tensor name to the node of the network read in that holds the same int8 values; for comparisons, not carried
+        into the program.
     """
 
     name: str
@@ -295,6 +298,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]

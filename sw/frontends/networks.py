@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_data, load_digits_network
+from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_calibration, load_digits_network
 from sw.quant import QuantisationError, export_program, load, quantise
 
 __all__ = ["META_FILE", "NAMES", "QuantisedNetwork", "UnknownNetworkError", "quantised_network"]
@@ -28,9 +27,6 @@ _DIGITS: dict[str, DigitsVariant] = {
 }
 NAMES = tuple(_DIGITS)
 """Names :func:`quantised_network` knows."""
-
-_CALIBRATION_PICTURES = 256
-_BATCH = 32
 
 
 class UnknownNetworkError(ValueError):
@@ -90,11 +86,9 @@ def _digits(
     name: str, weights: str | Path | None, progress: Callable[[int, int | None], None] | None
 ) -> QuantisedNetwork:
     network = load_digits_network(_DIGITS[name], weights)
-    train_x, _, _, _ = digits_data()
-    # evenly spread, so that every class is there
-    chosen = torch.from_numpy(train_x[:: max(1, len(train_x) // _CALIBRATION_PICTURES)][:_CALIBRATION_PICTURES])
-    example = (chosen[:1],)
-    module = quantise(network, example, list(chosen.split(_BATCH)), progress=progress)
+    batches = digits_calibration()
+    example = (batches[0][:1],)
+    module = quantise(network, example, batches, progress=progress)
     meta = {
         "classes": [str(digit) for digit in range(CLASSES)],
         "input": {"shape": list(INPUT_SHAPE), "range": [0.0, 1.0], "mean": [0.0], "std": [1.0]},

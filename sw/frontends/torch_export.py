@@ -61,8 +61,7 @@ def import_program(
     name
         Network name.
     meta
-        JSON-able facts for the program (preprocessing, classes).  ``reference_nodes`` is added: for every tensor, the
-        graph node that holds the same int8 values.
+        JSON-able facts for the program (preprocessing, classes).
 
     Raises
     ------
@@ -96,7 +95,7 @@ class Importer:
         self._ops: list[Op] = []
         self._inputs: list[str] = []
         self._names: set[str] = set()
-        self._reference: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self._made: dict[tuple[Any, ...], str] = {}
 
     def run(self) -> Graph:
@@ -117,8 +116,8 @@ class Importer:
                 ]
             else:
                 raise CompileError(self.layer(node), f"{node.op} {node.target}: inline it with torch.export first")
-        meta = {**self._meta, "reference_nodes": self._reference}
-        graph = Graph(self._name, self.tensors, tuple(self._ops), tuple(self._inputs), tuple(outputs), meta)
+        facts = {"meta": self._meta, "sources": self._sources}
+        graph = Graph(self._name, self.tensors, tuple(self._ops), tuple(self._inputs), tuple(outputs), **facts)
         graph = graph.rewrite(self._live(outputs))
         validate(graph)
         return graph
@@ -210,7 +209,7 @@ class Importer:
         if key_made not in self._made:
             self._made[key_made] = self._materialise(self.values[source], spec, (int(low), int(high)), layer)
         tensor = self._made[key_made]
-        self._reference.setdefault(tensor, node.name)
+        self._sources.setdefault(tensor, node.name)
         return Quantised(tensor)
 
     def _output(self, node: Node) -> str:

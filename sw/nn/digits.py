@@ -161,6 +161,7 @@ def digits_data() -> tuple[
     return images[train], labels[train], images[test], labels[test]
 
 
-def digits_calibration(pictures: int = 128, *, batch: int = 32) -> list[Tensor]:
-    """Return the first training pictures in batches (N, 1, 32, 32), for post-training quantisation."""
-    return list(torch.from_numpy(digits_data()[0][:pictures]).split(batch))
+def digits_calibration(pictures: int = 256, *, batch: int = 32) -> list[Tensor]:
+    """Return evenly spread training pictures in batches (N, 1, 32, 32), for post-training quantisation."""
+    train = digits_data()[0]
+    return list(torch.from_numpy(train[:: max(1, len(train) // pictures)][:pictures]).split(batch))

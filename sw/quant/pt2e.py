@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +75,14 @@ def calibrate(prepared: GraphModule, batches: Iterable[Tensor], *, progress: Pro
     Raises
     ------
     QuantisationError
-        If there is no batch.
+        If there is no batch, or one holds values that are not finite.
     """
     total = len(batches) if isinstance(batches, Sequence) else None
     done = 0
     with torch.no_grad():
         for batch in batches:
+            if not batch.isfinite().all():
+                raise QuantisationError(f"calibration batch {done} (from 0) holds values that are not finite")
             prepared(batch)
             done += 1
             if progress is not None:
@@ -130,8 +132,15 @@ def load(path: str | Path) -> ExportedProgram:
     """
     if not Path(path).is_file():
         raise QuantisationError(f"{path}: no such file; write one with sw.quant.save")
-    extra: dict[str, Any] = {}
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # torch logs the traceback of a first attempt, and says less than the last error
     try:
-        return torch.export.load(str(path), extra_files=extra)
+        return torch.export.load(str(path))
     except Exception as error:  # zip, pickle and schema errors of many types
-        raise QuantisationError(f"{path}: not a readable .pt2 of torch.export ({error})") from error
+        reason = str(error).partition(" Please check")[0]  # "the warnings above", which are held back
+        raise QuantisationError(
+            f"{path}: not a readable .pt2 of torch.export ({reason}); write one with sw.quant.save"
+        ) from error
+    finally:
+        logger.setLevel(level)

@@ -68,10 +68,10 @@ def compare(exported, graph: Graph, preset: str, picture: torch.Tensor) -> dict[
     )
     regions = [np.frombuffer(region, np.uint8) for region in result.regions]
     values = {spec.name: read_tensor(regions, spec) for spec in program.tensors}
-    runner = Compare(exported.module(), graph.meta["reference_nodes"], values)
+    runner = Compare(exported.module(), graph.sources, values)
     with torch.no_grad():
         runner.run(picture[None])
-    assert set(runner.worst) == {spec.name for spec in program.tensors} & set(graph.meta["reference_nodes"])
+    assert set(runner.worst) == {spec.name for spec in program.tensors} & set(graph.sources)
     return runner.worst
 
 

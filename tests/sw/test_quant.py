@@ -383,6 +383,12 @@ def test_missing_calibration_is_refused() -> None:
         quantise(Block().eval(), (torch.zeros(1, 3, 8, 8),), [])
 
 
+def test_calibration_with_nan_is_refused() -> None:
+    good, bad = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), torch.nan)
+    with pytest.raises(QuantisationError, match="batch 1 .* not finite"):
+        quantise(Block().eval(), (good[:1],), [good, bad])
+
+
 def test_networks_that_do_not_export_are_refused() -> None:
     class Branching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -392,10 +398,13 @@ def test_networks_that_do_not_export_are_refused() -> None:
         prepare(Branching().eval(), (torch.zeros(1, 3),))
 
 
-def test_unreadable_files_are_refused(tmp_path) -> None:
+def test_unreadable_files_are_refused(tmp_path, caplog) -> None:
     (tmp_path / "text.pt2").write_text("not a program")
-    with pytest.raises(QuantisationError, match=r"text.pt2: not a readable .pt2"):
-        load(tmp_path / "text.pt2")
+    torch.save({}, tmp_path / "state.pt2")
+    for name in ("text.pt2", "state.pt2"):
+        with pytest.raises(QuantisationError, match=rf"{name}: not a readable .pt2 .*; write one with sw.quant.save"):
+            load(tmp_path / name)
+    assert "Traceback" not in caplog.text
     with pytest.raises(QuantisationError, match="no such file"):
         load(tmp_path / "absent.pt2")
 
