@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from sw.nn.fuse import FuSeConv2d, Init, Variant
+from sw.nn.scaling import squeeze_excite
 
 __all__ = ["ConvertError", "DepthwiseBlock", "convert", "depthwise_blocks"]
 
@@ -66,6 +67,9 @@ class DepthwiseBlock:
         The 1x1 convolution that alone consumes the result; needed by variant full, which widens it.
     problem
         Why the layer cannot be converted at all, or None.
+    gates
+        The two 1x1 convolutions of the squeeze-and-excite between the layer and `pointwise`, which full widens too, or
+        an empty tuple.
     """
 
     index: int
@@ -74,6 +78,7 @@ class DepthwiseBlock:
     act: str | None
     pointwise: str | None
     problem: str | None
+    gates: tuple[str, ...] = ()
 
 
 def _trace(model: nn.Module) -> fx.Graph:
@@ -109,18 +114,35 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _pointwise(node: fx.Node, modules: dict[str, nn.Module], calls: dict[str, int], channels: int) -> str | None:
-    """Return the 1x1 convolution reached from `node` through elementwise operations only."""
-    user = _only_user(node)
-    while user is not None and (user.op == "call_module" or user.target in _TRANSPARENT_FUNCTIONS):
+def _pointwise(
+    node: fx.Node, modules: dict[str, nn.Module], calls: dict[str, int], channels: int
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return the 1x1 convolution reached from `node` through elementwise operations, and the gates passed by.
+
+    Gates are the two convolutions of a squeeze-and-excite; one may stand on the way.
+    """
+
+    def transparent(user: fx.Node) -> bool:
+        if user.op == "call_module":
+            return isinstance(modules[str(user.target)], _TRANSPARENT)
+        return user.target in _TRANSPARENT_FUNCTIONS
+
+    gates: tuple[str, ...] = ()
+    while True:
+        user = _only_user(node)
+        if user is None:
+            scaled = squeeze_excite(node, modules, transparent, channels)
+            if scaled is None or gates or any(calls[name] != 1 for name in scaled[0]):
+                return None, ()
+            gates, node = scaled
+            continue
         module = modules[str(user.target)] if user.op == "call_module" else None
         if isinstance(module, nn.Conv2d):
             plain = module.kernel_size == (1, 1) and module.groups == 1 and module.in_channels == channels
-            return str(user.target) if plain and calls[str(user.target)] == 1 else None
-        if module is not None and not isinstance(module, _TRANSPARENT):
-            return None
-        user = _only_user(user)
-    return None
+            return (str(user.target), gates) if plain and calls[str(user.target)] == 1 else (None, ())
+        if not transparent(user):
+            return None, ()
+        node = user
 
 
 def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
@@ -144,6 +166,7 @@ def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
             continue
         problem = "the module is called more than once" if calls[name] > 1 else _geometry_problem(conv)
         bn = act = pointwise = None
+        gates: tuple[str, ...] = ()
         user = _only_user(node)
         if user is not None and user.op == "call_module" and isinstance(modules[str(user.target)], nn.BatchNorm2d):
             bn, last = str(user.target), user
@@ -152,19 +175,22 @@ def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
             single = user is not None and user.op == "call_module" and calls[str(user.target)] == 1
             if user is not None and single and isinstance(modules[str(user.target)], _ELEMENTWISE):
                 act, last = str(user.target), user
-            pointwise = _pointwise(last, modules, calls, conv.in_channels)
+            pointwise, gates = _pointwise(last, modules, calls, conv.in_channels)
             if problem is None and calls[bn] > 1:
                 problem = f"its batch normalisation {bn!r} is called more than once"
         elif problem is None:
             problem = "no BatchNorm2d alone follows it (is the batch normalisation already folded?)"
-        blocks.append(DepthwiseBlock(len(blocks), name, bn, act, pointwise, problem))
+        blocks.append(DepthwiseBlock(len(blocks), name, bn, act, pointwise, problem, gates))
     return blocks
 
 
 def _select(blocks: list[DepthwiseBlock], layers: Iterable[int | str] | None, variant: Variant) -> list[DepthwiseBlock]:
     def reason(block: DepthwiseBlock) -> str | None:
         if block.problem is None and variant == "full" and block.pointwise is None:
-            return "no single 1x1 convolution follows it, which full would widen to 2C inputs; use half"
+            return (
+                "no single 1x1 convolution follows it, directly or behind squeeze-and-excite (two 1x1 convolutions), "
+                "which full would widen to 2C inputs; use half"
+            )
         return block.problem
 
     listing = ", ".join(f"{block.index} {block.name!r}" for block in blocks) or "none"
@@ -214,17 +240,23 @@ def _fill(model: nn.Module, block: DepthwiseBlock, fuse: FuSeConv2d) -> None:
         setattr(owner, leaf, fuse if name == block.name else nn.Identity())
 
 
-def _widen(model: nn.Module, name: str, init: Init) -> None:
-    """Double a pointwise convolution's inputs; its old weights, halved, serve both copies of the channels."""
+def _widen(model: nn.Module, name: str, init: Init, *, outputs: bool = False) -> None:
+    """Double a 1x1 convolution's inputs (and its outputs, for a gate).
+
+    Its old weights, halved, serve both copies of the inputs; doubled outputs are equal.
+    """
     owner, leaf = _parent(model, name)
     old = model.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
-    new = nn.Conv2d(2 * old.in_channels, old.out_channels, 1, old.stride, old.padding, bias=old.bias is not None)
+    times = 2 if outputs else 1
+    new = nn.Conv2d(
+        2 * old.in_channels, times * old.out_channels, 1, old.stride, old.padding, bias=old.bias is not None
+    )
     if init == "middle":
         with torch.no_grad():
-            new.weight.copy_(torch.cat([old.weight, old.weight], 1) / 2)
+            new.weight.copy_(old.weight.repeat(times, 2, 1, 1) / 2)
             if old.bias is not None and new.bias is not None:
-                new.bias.copy_(old.bias)
+                new.bias.copy_(old.bias.repeat(times))
     setattr(owner, leaf, new.to(old.weight))
 
 
@@ -240,7 +272,9 @@ def convert(
     A depthwise KxK convolution, the batch normalisation behind it and the activation module behind that become one
     :class:`~sw.nn.fuse.FuSeConv2d` (in place of the enclosing ``nn.Sequential`` if it holds nothing else; otherwise in
     the convolution's place, with identities in the other two).  *full* also widens the pointwise convolution that
-    follows.
+    follows, and the convolutions of a squeeze-and-excite between the two, which then sees 2C channels at the same
+    reduction.  Nothing changes places: an activation behind the squeeze-and-excite stays behind it, which is the order
+    of the FuSeConv paper (normalisation, concatenation, squeeze-and-excite, activation).
 
     Parameters
     ----------
@@ -253,7 +287,7 @@ def convert(
         one; all that can be converted if None.  The paper's hybrids are e.g. ``range(1, 10)`` for MobileNetV2.
     init
         ``"random"``: torch's default initialisation.  ``"middle"``: filters from the middle row and column of the
-        depthwise kernel, normalisation copied, widened pointwise weights halved (the state NOS starts from).
+        depthwise kernel, normalisation copied, widened pointwise and gate weights halved (the state NOS starts from).
 
     Raises
     ------
@@ -289,5 +323,7 @@ def convert(
             fuse.init_from_depthwise(conv, bn)
         _fill(result, block, fuse)
         if variant == "full" and block.pointwise is not None:
+            for name in block.gates:
+                _widen(result, name, init, outputs=True)
             _widen(result, block.pointwise, init)
     return result

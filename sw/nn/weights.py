@@ -14,7 +14,7 @@ from torch import nn
 
 from hw.spec.program import write_atomic
 
-__all__ = ["WeightsError", "load_weights", "read_provenance", "save_weights"]
+__all__ = ["WeightsError", "load_weights", "read_arrays", "read_provenance", "save_weights"]
 
 PROVENANCE = "provenance"
 _SKIPPED = "num_batches_tracked"  # a training counter that no inference uses
@@ -46,6 +46,19 @@ def _read(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
         raise WeightsError(f"{path}: not a readable .npz archive ({error})") from None
 
 
+def read_arrays(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return parameters and buffers by their state names.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or unreadable.
+    """
+    arrays = _read(path)
+    arrays.pop(PROVENANCE, None)
+    return arrays
+
+
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Return how the weights came about.
 
@@ -69,8 +82,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     WeightsError
         If the file is missing or unreadable, or an array is missing, superfluous or of the wrong shape (named).
     """
-    arrays = _read(path)
-    arrays.pop(PROVENANCE, None)
+    arrays = read_arrays(path)
     state = _state(model)
     for name in sorted(state.keys() ^ arrays.keys()):
         where = "the file lacks" if name in state else "the network has no"

@@ -1,0 +1,11 @@
+"""ImageNet networks by name, with published parameter names and FuSeConv variants.
+
+``create("mobilenet_v2:fuse_half")`` returns a network, ``names()`` lists them, ``metadata(name)`` says what pictures
+they take.  ``docs/zoo.md`` has their sizes.
+"""
+
+from __future__ import annotations
+
+from sw.nn.zoo.registry import Metadata, Preprocessing, ZooError, create, metadata, names
+
+__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names"]

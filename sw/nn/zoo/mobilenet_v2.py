@@ -1,0 +1,60 @@
+"""MobileNetV2 (Sandler et al., arXiv 1801.04381), parameters named as in torchvision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sw.nn.zoo.layers import conv_norm, divisible
+
+__all__ = ["BLOCKS", "MobileNetV2"]
+
+# table 2: expansion, channels, repeats, first stride
+_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+BLOCKS = sum(repeats for _, _, repeats, _ in _STAGES)
+
+
+class InvertedResidual(nn.Module):
+    """Expand (unless by 1), depthwise 3x3, project; with a shortcut where shapes allow it."""
+
+    def __init__(self, cin: int, cout: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = cin * expansion
+        layers: list[nn.Module] = [conv_norm(cin, hidden, act=nn.ReLU6)] if expansion != 1 else []
+        layers.append(conv_norm(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6))
+        self.conv = nn.Sequential(*layers, *conv_norm(hidden, cout))
+        self.shortcut = stride == 1 and cin == cout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, cin, H, W) to (N, cout, ceil(H / stride), ceil(W / stride))."""
+        return x + self.conv(x) if self.shortcut else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    """The network; `width` scales all channels, those of the last convolution only upwards."""
+
+    def __init__(self, width: float, classes: int) -> None:
+        super().__init__()
+        cin = divisible(32 * width)
+        features: list[nn.Module] = [conv_norm(3, cin, 3, 2, act=nn.ReLU6)]
+        for expansion, channels, repeats, first_stride in _STAGES:
+            cout = divisible(channels * width)
+            for index in range(repeats):
+                features.append(InvertedResidual(cin, cout, first_stride if index == 0 else 1, expansion))
+                cin = cout
+        last = divisible(1280 * max(1.0, width))
+        self.features = nn.Sequential(*features, conv_norm(cin, last, act=nn.ReLU6))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures (N, 3, H, W) to logits (N, classes)."""
+        return self.classifier(torch.flatten(self.pool(self.features(x)), 1))
