@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -15,7 +15,7 @@ from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import EXEC, Activation, Mode, ResidualOp
+from hw.spec.isa import EXEC, EXEC_LIMITS, Mode
 from hw.spec.numerics import NUMERICS
 from hw.stos_sequencer import StosSequencer
 
@@ -32,7 +32,10 @@ class ExecUnit(Component):
     """Runs EXEC instructions one after another: a sequencer feeds the array, the result writer takes its rows.
 
     An instruction starts when the one before has written its last byte, so program order alone protects the
-    scratchpad between EXECs.
+    scratchpad between EXECs.  Its first operand is asked for 5 cycles after it was accepted (ST-OS: 6).
+
+    Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
+    entry in use lies beyond its memory (its address; of a vector, lane 0's).  What was written before stays.
 
     Parameters
     ----------
@@ -74,31 +77,19 @@ class ExecUnit(Component):
             }
         )
 
-    def _illegal(self, cfg: data.View) -> ValueLike:
-        """Return whether an instruction's fields are outside what isa.EXEC allows on this configuration."""
-        limit = self.config.max_kernel
+    def _faults(self, cfg: data.View) -> list[tuple[ValueLike, ValueLike]]:
+        """Return what isa.EXEC forbids on this configuration, in the order of report: (condition, offending value)."""
         stos = (cfg.mode == Mode.STOS_CH) | (cfg.mode == Mode.STOS_LN)
-        vec = cfg.mode == Mode.VEC
         gemm = cfg.mode == Mode.GEMM
-        return (
-            (stos if not self.config.stos else 0)
-            | (cfg.kh == 0)
-            | (cfg.kh > limit)
-            | (cfg.kw == 0)
-            | (cfg.kw > limit)
-            | (cfg.sy == 0)
-            | (cfg.sy > 4)
-            | (cfg.sx == 0)
-            | (cfg.sx > 2)
-            | (cfg.cout == 0)
-            | (gemm & ~cfg.depthwise & (cfg.cin == 0))
-            | (cfg.out_w == 0)
-            | (cfg.out_h == 0)
-            | (cfg.act != Activation.NONE)
-            | (cfg.res > ResidualOp.ADD)
-            | (cfg.depthwise & ~gemm)
-            | (vec & ((cfg.kh != 1) | (cfg.kw != 1)))
-        )
+        kernel = Mux(cfg.mode == Mode.VEC, 1, self.config.max_kernel)
+        faults: list[tuple[ValueLike, ValueLike]] = [] if self.config.stos else [(stos, cfg.mode)]
+        faults.append((cfg.depthwise & ~gemm, cfg.depthwise))
+        faults += [((cfg[name] == 0) | (cfg[name] > kernel), cfg[name]) for name in ("kh", "kw")]
+        for name, (low, high) in EXEC_LIMITS.items():
+            below = (cfg[name] < low) if low else Const(0)
+            faults.append((below if high is None else below | (cfg[name] > high), cfg[name]))
+        faults.append((gemm & ~cfg.depthwise & (cfg.cin == 0), cfg.cin))
+        return faults
 
     def elaborate(self, platform: object) -> Module:
         """Build control, operand alignment and error reporting around the sequencers, the array and the writer."""
@@ -127,12 +118,13 @@ class ExecUnit(Component):
                     m.d.sync += [cfg.eq(unit.instr.payload.word), pc.eq(unit.instr.payload.pc)]
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.If(self._illegal(cfg)):
-                    m.d.sync += [failed.eq(1), unit.error.cause.eq(ErrorCause.BAD_FIELD), unit.error.info.eq(cfg.mode)]
-                    m.next = "IDLE"
-                with m.Else():
-                    m.d.comb += start.eq(1)
-                    m.next = "RUN"
+                m.d.comb += start.eq(1)
+                m.next = "RUN"
+                for illegal, value in reversed(self._faults(cfg)):
+                    with m.If(illegal):
+                        m.d.comb += start.eq(0)
+                        m.d.sync += [failed.eq(1), unit.error.cause.eq(ErrorCause.BAD_FIELD), unit.error.info.eq(value)]
+                        m.next = "IDLE"
             with m.State("RUN"):
                 m.d.comb += running.eq(1)
                 with m.If(writer.done):

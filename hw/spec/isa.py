@@ -16,6 +16,7 @@ from hw.spec.fields import Field, FieldError, FieldTable
 
 __all__ = [
     "EXEC",
+    "EXEC_LIMITS",
     "HALT",
     "HEADER",
     "INSTRUCTION_BYTES",
@@ -41,7 +42,10 @@ __all__ = [
 ISA_VERSION = 1
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
-"""Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW."""
+"""Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
+
+Instructions that still wait in a queue have not taken theirs, so a program is safe if, in program order, it leaves at
+least as many to spare as a queue holds instructions (4)."""
 _BITS = INSTRUCTION_BYTES * 8
 
 
@@ -226,8 +230,23 @@ EXEC = FieldTable(
     * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
 
     With sx = 2 tiles are computed at stride 1 and every second column is kept.  Input, output and residual ranges
-    must not overlap, except that the residual may be the output's own place (read before written).""",
+    must not overlap, except that the residual may be the output's own place (read before written).
+
+    All of them must lie in the scratchpad, the input as a whole (in_h lines of in_w pixels in every channel), whatever
+    part of it the strip reads.  MEM_RANGE is certain for a byte, weight word or parameter entry in use that lies beyond
+    its memory.  For input that no tap reads it may be reported or not (the ISS does, the hardware does not).""",
 )
+
+EXEC_LIMITS: dict[str, tuple[int, int | None]] = {
+    "sy": (1, 4),
+    "sx": (1, 2),
+    "out_w": (1, None),
+    "out_h": (1, None),
+    "cout": (1, None),
+    "act": (Activation.NONE, Activation.NONE),
+    "res": (ResidualOp.NONE, ResidualOp.ADD),
+}
+"""EXEC fields whose legal values are less than they can hold, whatever mode and configuration: lowest, highest."""
 
 HALT = FieldTable("HALT", _BITS, _HEAD, "Last instruction: done, and interrupt, when all queues are empty and idle.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import Activation, Instruction, Mode, ResidualOp
+from hw.spec.isa import EXEC_LIMITS, Instruction, Mode, ResidualOp
 from sim.iss.machine import Block, FaultError, UndefinedUseError
 
 __all__ = ["Operands", "Window", "operands"]
@@ -145,17 +145,7 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction, mode: Mod
         raise FaultError(ErrorCause.BAD_FIELD, mode, f"mode={mode.name} on an accelerator built without ST-OS")
     if instruction["depthwise"] and mode != Mode.GEMM:
         raise FaultError(ErrorCause.BAD_FIELD, 1, f"depthwise=1 with mode={mode.name}; it belongs to GEMM")
-    bounds = {
-        "kh": (1, kernel),
-        "kw": (1, kernel),
-        "sy": (1, 4),
-        "sx": (1, 2),
-        "out_w": (1, None),
-        "out_h": (1, None),
-        "cout": (1, None),
-        "act": (Activation.NONE, Activation.NONE),
-        "res": (ResidualOp.NONE, ResidualOp.ADD),
-    }
+    bounds: dict[str, tuple[int, int | None]] = {"kh": (1, kernel), "kw": (1, kernel), **EXEC_LIMITS}
     if mode == Mode.GEMM and not instruction["depthwise"]:
         bounds["cin"] = (1, None)
     for name, (low, high) in bounds.items():

@@ -14,7 +14,7 @@ from hw.spec.isa import Instruction, Mode, Opcode, Target
 from hw.spec.program import PARAM_DTYPE
 from sim.iss import IssBackend
 from sim.iss.execute import execute
-from sim.iss.machine import Machine
+from sim.iss.machine import FaultError, Machine
 from sim.iss.operands import operands
 from sim.random_programs import random_inputs, random_program
 
@@ -46,7 +46,8 @@ class ExecBench:
         self.params = np.zeros(config.param_entries, np.uint64)
         self.cycles = 0
         self.late: dict[int, list] = {}
-        self.error: tuple[ErrorCause, int] | None = None
+        self.error: tuple[ErrorCause, int, int] | None = None
+        self.first_request: int | None = None
 
     def load(self, act: np.ndarray, weights: np.ndarray, params: np.ndarray) -> None:
         self.act = act.copy()
@@ -79,7 +80,7 @@ class ExecBench:
                     await self.cycle(ctx)
                     if ctx.get(dut.unit.error.valid):
                         error = dut.unit.error
-                        self.error = (ErrorCause(ctx.get(error.cause)), ctx.get(error.pc))
+                        self.error = (ErrorCause(ctx.get(error.cause)), ctx.get(error.pc), ctx.get(error.info))
                         return
                     assert self.cycles < limit, "hung"
                 durations.append(self.cycles - started)
@@ -98,6 +99,8 @@ class ExecBench:
         dut, config = self.dut, self.config
         ready = self.rng.random() >= self.denial
         ctx.set(dut.operand.req.ready, int(ready))
+        if self.first_request is None and ctx.get(dut.operand.req.valid):
+            self.first_request = self.cycles
         for port, granted in ((dut.operand, ready), (dut.residual, True)):
             if granted and ctx.get(port.req.valid):
                 payload = port.req.payload
@@ -251,7 +254,9 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
         ("5x4-plain", {"mode": Mode.STOS_CH}, ErrorCause.BAD_FIELD),
         ("4x4", {"kw": 8}, ErrorCause.BAD_FIELD),
         ("4x4", {"kh": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"kw": 9, "sx": 3, "act": 2}, ErrorCause.BAD_FIELD),
         ("4x4", {"sy": 5}, ErrorCause.BAD_FIELD),
+        ("4x4", {"sy": 0, "out_h": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"sx": 3}, ErrorCause.BAD_FIELD),
         ("4x4", {"act": 1}, ErrorCause.BAD_FIELD),
         ("4x4", {"res": 2}, ErrorCause.BAD_FIELD),
@@ -269,6 +274,19 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
     ],
 )
 def test_bad_instruction_stops_with_cause_and_pc(name: str, values: dict[str, int], cause: ErrorCause) -> None:
-    bench = ExecBench(CONFIGS[name])
-    assert len(bench.run([fields(), fields(**values)])) == 1
-    assert bench.error == (cause, 1)
+    bench, broken = ExecBench(CONFIGS[name]), fields(**values)
+    assert len(bench.run([fields(), broken])) == 1
+    assert bench.error is not None
+    assert bench.error[:2] == (cause, 1)
+    with pytest.raises(FaultError) as caught:
+        operands(CONFIGS[name], broken)
+    assert caught.value.cause == cause
+    if cause == ErrorCause.BAD_FIELD:  # both name the first illegal value
+        assert bench.error[2] == caught.value.info
+
+
+@pytest.mark.parametrize(("mode", "latency"), [(Mode.GEMM, 5), (Mode.VEC, 5), (Mode.STOS_CH, 6), (Mode.STOS_LN, 6)])
+def test_cycles_from_acceptance_to_first_operand(mode: Mode, latency: int) -> None:
+    bench = ExecBench(CONFIGS["4x4"])
+    bench.run([fields(mode=mode)])
+    assert bench.first_request == latency
