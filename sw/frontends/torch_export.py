@@ -15,7 +15,9 @@ from torch.fx import GraphModule, Node
 
 from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import (
+    Activation,
     Add,
+    ChannelScale,
     Concat,
     Conv,
     GlobalAvgPool,
@@ -28,11 +30,13 @@ from sw.compiler.ir import (
     Tensor,
 )
 from sw.compiler.validate import validate
-from sw.frontends.torch_ops import HANDLERS, NEEDS
+from sw.frontends.torch_ops import HANDLERS
 from sw.frontends.values import (
     UNBOUNDED,
     Bounds,
     Clamped,
+    Curve,
+    Gated,
     Input,
     Joined,
     Matmul,
@@ -43,6 +47,7 @@ from sw.frontends.values import (
     Sum,
     Value,
 )
+from sw.quant.needs import need
 
 __all__ = ["import_program"]
 
@@ -175,8 +180,7 @@ class Importer:
             return self._quantise(node, key)
         base = key.split(".")[1].removesuffix("_") if key.startswith("aten.") else key
         if base not in HANDLERS:
-            needed = NEEDS.get(base, "the compiler has no such operator; rewrite the layer with supported ones")
-            raise CompileError(self.layer(node), f"operator {key} is not supported: {needed}")
+            raise CompileError(self.layer(node), f"operator {key} is not supported: {need(key)}")
         return HANDLERS[base](self, node)
 
     def _dequantise(self, node: Node, key: str) -> Value:
@@ -274,6 +278,12 @@ class Importer:
                 clamp = _clamp(value.clamp, spec, limits)
                 shape = self.tensors[value.left].shape
                 return self._add(Add, value.layer, shape, spec, input=value.left, other=value.right, clamp=clamp)
+            case Curve():
+                shape = self.tensors[value.source].shape
+                return self._add(Activation, value.layer, shape, spec, input=value.source, kind=value.kind)
+            case Gated():
+                shape = self.tensors[value.source].shape
+                return self._add(ChannelScale, value.layer, shape, spec, input=value.source, gate=value.gate)
             case Mean():
                 shape = (self.tensors[value.source].shape[0], 1, 1)
                 return self._add(GlobalAvgPool, value.layer, shape, spec, input=value.source)
@@ -319,7 +329,7 @@ class Importer:
         )
 
     def _add(
-        self, kind: type[Op], layer: str, shape: tuple[int, int, int], spec: tuple[float, int], **fields: Any
+        self, kind: type[Op], layer: str, shape: tuple[int, int, int], spec: tuple[float, int], /, **fields: Any
     ) -> str:
         name = self.unique(layer)
         self._ops.append(kind(name=name, output=self.declare(name, shape, spec), **fields))

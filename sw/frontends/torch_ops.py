@@ -13,38 +13,27 @@ from torch.fx import Node
 
 from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import Reshape, Slice
-from sw.frontends.values import Joined, Matmul, Mean, Pending, QuantConstant, Real, Sum, Value, bounded
+from sw.frontends.values import (
+    Curve,
+    Gated,
+    Joined,
+    Matmul,
+    Mean,
+    Pending,
+    QuantConstant,
+    Real,
+    Sum,
+    Value,
+    bounded,
+)
+from sw.quant.needs import need
 
 if TYPE_CHECKING:
     from sw.frontends.torch_export import Importer
 
-__all__ = ["HANDLERS", "NEEDS"]
+__all__ = ["HANDLERS"]
 
 Handler = Callable[["Importer", Node], Value]
-
-_RESERVED = "needs a field value that ISA 1 reserves"
-NEEDS: dict[str, str] = {
-    "hardswish": f"h-swish {_RESERVED} (act=HSWISH); use ReLU or ReLU6",
-    "hardsigmoid": f"h-sigmoid {_RESERVED} (act=HSIGMOID); use a network without squeeze-and-excite",
-    "mul": f"a product of tensors (squeeze-and-excite gate) {_RESERVED} (res=SCALE); use a network without it",
-    "sigmoid": "there is no exponential; use h-sigmoid once the hardware has it, or ReLU6",
-    "silu": "there is no exponential; use ReLU6 (as the Lite networks do)",
-    "gelu": "there is no exponential; use ReLU6",
-    "softmax": "apply it to the network's output on the host",
-    "log_softmax": "apply it to the network's output on the host",
-    "max_pool2d": "max pooling has no execution mode in ISA 1; use a convolution of stride 2",
-    "avg_pool2d": "only global average pooling is executed; use a convolution of stride 2",
-    "batch_norm": "batch normalisation must be folded into the convolution: use sw.quant, or call eval() before export",
-    "conv1d": "only 2-D convolutions are executed; add an axis of size 1",
-    "conv3d": "only 2-D convolutions are executed",
-    "conv_transpose2d": "transposed convolutions have no execution mode; upsample on the host",
-    "matmul": "products of two activations are not executed; only convolutions and linear layers with constant weights",
-    "bmm": "products of two activations are not executed; only convolutions and linear layers with constant weights",
-    "sub": "subtraction is not executed; negate the weights of one branch and add",
-    "upsample_bilinear2d": "interpolation is not executed; resize on the host",
-    "upsample_nearest2d": "interpolation is not executed; resize on the host",
-}
-"""Known operators that are not executed, and what they would need."""
 
 
 def _arguments(node: Node, names: str, **defaults: Any) -> list[Any]:
@@ -99,7 +88,7 @@ def _conv(importer: Importer, node: Node) -> Value:
 
 def _convolution(importer: Importer, node: Node) -> Value:
     transposed = _arguments(node, "input weight bias stride padding dilation transposed output_padding groups")[6]
-    check(not transposed, importer.layer(node), NEEDS["conv_transpose2d"])
+    check(not transposed, importer.layer(node), need("aten.conv_transpose2d"))
     original = node.args
     try:
         # the arguments of conv2d are the same, without the two of transposed convolutions
@@ -148,6 +137,26 @@ def _hardtanh(importer: Importer, node: Node) -> Value:
 def _clamp(importer: Importer, node: Node) -> Value:
     _, low, high = _arguments(node, "input min max")
     return _bound(importer, node, low, high)
+
+
+def _curve(kind: str) -> Handler:
+    def handler(importer: Importer, node: Node) -> Value:
+        layer = importer.layer(node)
+        return Curve(layer, importer.tensor_of(node.args[0], layer), kind)
+
+    return handler
+
+
+def _mul(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    left, right = node.args
+    # the gate is the operand of one pixel
+    pixels = {operand: importer.tensors[importer.tensor_of(operand, layer)].plane for operand in (left, right)}
+    source, gate = (left, right) if pixels[right] == 1 else (right, left)
+    names = [importer.tensor_of(operand, layer) for operand in (source, gate)]
+    shapes = [importer.tensors[name].shape for name in names]
+    check(shapes[1] == (shapes[0][0], 1, 1), layer, f"multiplies {shapes[0]} by {shapes[1]}; {need('aten.mul')}")
+    return Gated(layer, *names)
 
 
 def _add(importer: Importer, node: Node) -> Value:
@@ -291,7 +300,10 @@ HANDLERS: dict[str, Handler] = {
     "relu6": _clamp_to(0.0, 6.0),
     "hardtanh": _hardtanh,
     "clamp": _clamp,
+    "hardswish": _curve("hswish"),
+    "hardsigmoid": _curve("hsigmoid"),
     "add": _add,
+    "mul": _mul,
     "cat": _cat,
     "adaptive_avg_pool2d": _pool,
     "mean": _mean,

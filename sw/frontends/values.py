@@ -14,6 +14,8 @@ __all__ = [
     "UNBOUNDED",
     "Bounds",
     "Clamped",
+    "Curve",
+    "Gated",
     "Input",
     "Joined",
     "Matmul",
@@ -97,6 +99,24 @@ class Clamped:
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """A non-linearity that is no clamp, `kind` as in :class:`sw.compiler.ir.Activation`."""
+
+    layer: str
+    source: str
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """A map times a (C, 1, 1) gate."""
+
+    layer: str
+    source: str
+    gate: str
+
+
+@dataclass(frozen=True, eq=False)
 class Mean:
     """Mean over lines and pixels."""
 
@@ -112,7 +132,7 @@ class Joined:
     parts: tuple[Value, ...]
 
 
-Pending = Matmul | Sum | Clamped | Mean | Joined
+Pending = Matmul | Sum | Clamped | Curve | Gated | Mean | Joined
 Value = Input | Quantised | Real | QuantConstant | Pending | torch.Tensor | tuple["Real", ...]
 
 

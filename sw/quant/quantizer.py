@@ -17,6 +17,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from sw.quant.needs import need
 from sw.quant.rewrite import hoist_activations, normalise_operators, remove_dropout, remove_whole_slices
 
 __all__ = [
@@ -42,6 +43,7 @@ _EPS = 2.0**-12
 MATMUL = {aten.conv2d.default, aten.convolution.default, aten.linear.default}
 CLAMP = {aten.relu.default, aten.hardtanh.default}
 CONCAT = {aten.cat.default}
+CURVES = {aten.hardswish.default, aten.hardsigmoid.default}
 LISTS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 VIEWS = {
     aten.slice.Tensor,
@@ -119,6 +121,14 @@ def _is_global_pool(node: Node) -> bool:
     return node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]
 
 
+def _is_gate(node: Node) -> bool:
+    """Whether a node scales the channels of a map: (N, C, H, W) times (N, C, 1, 1), in either order."""
+    if node.target is not aten.mul.Tensor or not all(isinstance(operand, Node) for operand in node.args):
+        return False
+    gate, source = sorted((_shape(operand) for operand in node.args), key=lambda shape: shape[2:] != (1, 1))
+    return len(source) == len(gate) == 4 and gate == (*source[:2], 1, 1)
+
+
 class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates what the accelerator's output stage writes as int8, and nothing in between.
 
@@ -128,7 +138,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
       addition (and a clamp that alone follows it) joins, and its result is quantised.  The other operand is an int8
       tensor.  If both operands are such operations, the later one joins and the earlier one is quantised by itself.
       This is ``q = clamp(round(conv * M + (r - z_r) * m) + z)`` of :mod:`hw.spec.numerics`.
-    * Other additions, clamps, global average pooling: inputs and result, each with its own range.
+    * Other additions, clamps, global average pooling, h-swish, h-sigmoid and channel gates (squeeze-and-excite): inputs
+      and result, each with its own range.
     * Concatenation: all inputs and the result share one range.  Slices, chunks, splits and reshapes share their
       input's.  So none of them requantises: the producers write straight into the concatenated tensor.
 
@@ -172,7 +183,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         for node in nodes:
             if _annotated(node):
                 continue
-            if _is_tensor_add(node) or node.target in CLAMP or _is_global_pool(node):
+            alone = node.target in CLAMP or node.target in CURVES
+            if alone or _is_tensor_add(node) or _is_global_pool(node) or _is_gate(node):
                 _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), self.activation)
             elif node.target in CONCAT:
                 self._concat(node)
@@ -221,9 +233,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         for node in model.graph.nodes:
             if node.op == "call_function" and not _annotated(node):
                 raise UnsupportedOperatorError(
-                    f"layer {module_path(node)!r}: operator {node.target} is not supported by the accelerator; "
-                    f"supported are convolution, linear, ReLU, ReLU6, hardtanh, addition of equal shapes, "
-                    f"concatenation, global average pooling, slices and reshapes"
+                    f"layer {module_path(node)!r}: operator {node.target} is not supported by the accelerator: "
+                    f"{need(str(node.target))}"
                 )
 
 

@@ -15,7 +15,7 @@ from hw.spec.program import TensorSpec
 from sim.iss import IssBackend
 from sim.memory import quantise_input, read_tensor
 from sw.compiler import CompileError, compile_graph
-from sw.compiler.ir import Add, Concat, Conv, GlobalAvgPool, Graph, Linear, Requantise, Reshape, Slice
+from sw.compiler.ir import Add, ChannelScale, Concat, Conv, GlobalAvgPool, Graph, Linear, Requantise, Reshape, Slice
 from sw.frontends.networks import QuantisedNetwork, quantised_network
 from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_data
@@ -188,12 +188,11 @@ def test_a_tensor_quantised_in_another_way_is_requantised() -> None:
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (lambda x, w: nn.functional.hardswish(x), {}, "aten.hardswish is not supported: h-swish .*act=HSWISH"),
-        (lambda x, w: x * x, {}, "res=SCALE"),
+        (lambda x, w: x * x, {}, "only a product of a map and a .* gate"),
         (lambda x, w: nn.functional.max_pool2d(x, 2), {}, "use a convolution of stride 2"),
         (lambda x, w: nn.functional.avg_pool2d(x, 2), {}, "only global average pooling"),
         (lambda x, w: torch.sigmoid(x), {}, "no exponential"),
-        (lambda x, w: torch.tan(x), {}, "the compiler has no such operator"),
+        (lambda x, w: torch.tan(x), {}, "operator aten.tan is not supported: supported are convolution"),
         (lambda x, w: conv2d(x, w, dilation=2), {}, "dilation"),
         (lambda x, w: conv2d(x, torch.ones(4, 4, 1, 1)), {}, "no quantised constant"),
         (lambda x, w: conv2d(x, w) + 1.0, {}, "adds a number"),
@@ -218,11 +217,36 @@ def test_what_is_not_supported_is_named(function, options: dict, message: str) -
         import_program(hand(function, **options))
 
 
+def test_h_swish_and_squeeze_and_excite_are_carried_to_the_compiler_which_names_them() -> None:
+    class Excite(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.squeeze, self.reduce, self.expand = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+            self.gate = nn.Hardsigmoid(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gate(self.expand(torch.relu(self.reduce(self.squeeze(x))))) * x
+
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Hardswish(inplace=True))
+    exported, _ = quantised(nn.Sequential(stem, Excite(), nn.Conv2d(8, 4, 1)), 3, 6, 6)
+    graph = import_program(exported)
+    assert [type(op).__name__ for op in graph.ops] == [
+        "Conv", "Activation", "GlobalAvgPool", "Conv", "Conv", "Activation", "ChannelScale", "Conv",
+    ]  # fmt: skip
+    scale = graph.ops[6]
+    assert isinstance(scale, ChannelScale) and scale.gate == graph.ops[5].output and scale.input == graph.ops[1].output
+    with pytest.raises(CompileError, match="layer 0.1: hswish needs ISA field act=HSWISH"):
+        compile_graph(graph, PRESETS["tiny"])
+    gated, _ = quantised(nn.Sequential(nn.Conv2d(3, 8, 1), Excite()), 3, 6, 6)
+    with pytest.raises(CompileError, match="layer 1.gate: hsigmoid needs ISA field act=HSIGMOID"):
+        compile_graph(import_program(gated), PRESETS["tiny"])
+
+
 def test_errors_name_the_layer_of_the_source() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stage = nn.Sequential(nn.Identity(), nn.Hardswish())
+            self.stage = nn.Sequential(nn.Identity(), nn.Sigmoid())
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = q_ops.dequantize_per_tensor(q_ops.quantize_per_tensor(x, 0.05, 3, *INT8), 0.05, 3, *INT8)
