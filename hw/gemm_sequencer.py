@@ -252,9 +252,9 @@ class GemmSequencer(Component):
             ]
 
         # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used
-        # rows must not reach PEs that still finish earlier tiles
+        # rows must not reach PEs that still finish earlier tiles, the last one rows + cols - 2 cycles after the first
         drain = Signal(range(rows + 1))
-        settle_cycles = rows + cols + 8
+        settle_cycles = rows + cols - 2
         settle = Signal(range(settle_cycles + 1))
         used_rows = Signal(range(rows + 1))
         may_end = Signal()

@@ -125,6 +125,20 @@ def test_gemm_drains_used_rows_only(config: AcceleratorConfig) -> None:
     assert [row for _, row in bench.rows] == expected
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+def test_gemm_used_rows_change_behind_the_last_finished_sum(config: AcceleratorConfig) -> None:
+    """Tiles of different used rows may end rows + cols - 1 cycles apart: what the GEMM sequencer keeps to."""
+    rng = np.random.default_rng(8)
+    bench = ArrayBench(config)
+    expected, start = [], 0
+    for used in (config.rows, 1, config.rows, max(1, config.rows - 1), 1, config.rows):
+        rows, _, last = gemm_schedule(bench, rng, [(1, used)], start)
+        expected += rows
+        start = last + config.rows + config.cols - 1
+    bench.run(config.rows * 2 + config.cols + 10)
+    assert [row for _, row in bench.rows] == expected
+
+
 @pytest.mark.parametrize("config", STOS, ids=STOS_IDS)
 @pytest.mark.parametrize("kernel", [1, 2, 3])
 def test_stos_rows_are_independent_convolutions(config: AcceleratorConfig, kernel: int) -> None:
