@@ -179,7 +179,7 @@ def _hswish(reader: Reader, node: OnnxNode, x: Piece, gate: Piece) -> Value:
     source = _scaled(reader, x.base, scale, scale * shift, nodes, "_scale")
     result = reader.layers.emit(nn.Hardswish(), [source], nodes)
     reader.recognised("hswish", result)
-    return Piece(result, x.slope * height / scale)
+    return Piece(result, x.slope * height / scale, nodes=(node.name,))
 
 
 def _channel_scale(reader: Reader, node: OnnxNode, x: Piece, gate: Piece) -> Value:
@@ -194,7 +194,7 @@ def _channel_scale(reader: Reader, node: OnnxNode, x: Piece, gate: Piece) -> Val
     sources = [materialise(reader, x), materialise(reader, gate)]
     result = reader.layers.emit(ChannelScale(), sources, nodes)
     reader.recognised("channel_scale", result)
-    return Piece(result, factor)
+    return Piece(result, factor, nodes=(node.name,))
 
 
 # --- bounds --------------------------------------------------------------------------------------------------------
