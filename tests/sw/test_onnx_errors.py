@@ -128,7 +128,7 @@ def test_quantised_models(tmp_path: Path) -> None:
 NODES: dict[str, tuple[Callable[[Model], str], str]] = {
     "unknown": (
         lambda m: m.add("Softsign", "x"),
-        "(Softsign, opset 13): operator Softsign is not supported: the hardware",
+        "(Softsign, opset 14): operator Softsign is not supported: the hardware",
     ),
     "leak": (lambda m: m.add("LeakyRelu", "x"), "operator LeakyRelu is not supported: the output stage has one slope"),
     "resize": (
@@ -218,13 +218,13 @@ NODES: dict[str, tuple[Callable[[Model], str], str]] = {
 @pytest.mark.parametrize("name", NODES)
 def test_nodes(name: str, tmp_path: Path) -> None:
     build, message = NODES[name]
-    model = Model(1, 3, 8, 9)
+    model = Model(1, 3, 8, 9, opset=14)
     output = build(model)
     with pytest.raises(OnnxError) as caught:
         read_onnx(model.save(tmp_path, output))
     text = str(caught.value)
     assert message in text
-    named = [node for node in model.nodes if text.startswith(f"node {node.name!r} ({node.op_type}, opset 13): ")]
+    named = [node for node in model.nodes if text.startswith(f"node {node.name!r} ({node.op_type}, opset 14): ")]
     assert len(named) == 1
 
 
