@@ -130,7 +130,8 @@ class Fetcher(wiring.Component):
         return end <= self.regions[Region.CONST].size
 
     def _address(self, pc: Value) -> Value:
-        return (self.regions[Region.CONST].base + self.offset + pc.shift_left(_SHIFT))[: self.config.axi_addr_width]
+        width = self.config.axi_addr_width
+        return (self.regions[Region.CONST].base[:width] + self.offset + pc.shift_left(_SHIFT))[:width]
 
     def _request(self, m: Module, reserved: Signal, running: Signal, popped: Signal) -> None:
         """Issue one burst per instruction, with room for its beats reserved until they have been decoded."""

@@ -63,6 +63,11 @@ class VectorAddress(wiring.Component):
             }
         )
 
+    @property
+    def module_name(self) -> str:
+        """Name of the emitted module."""
+        return f"rowcast_vector_address_{self.lanes}"
+
     def elaborate(self, platform: object) -> Module:
         """Build the decoder: two short adders for the ends, one increment for the next line."""
         m = Module()
@@ -172,10 +177,10 @@ class Scratchpad(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build arbiters, banks and the ports' data paths."""
         m = Module()
-        reads = self._arbitrate(m, READ_PORTS)
+        reads = self._arbitrate(m, platform, READ_PORTS)
         writes = [
             self._write_access(m, platform, name, plan, granted)
-            for name, (plan, granted) in self._arbitrate(m, WRITE_PORTS).items()
+            for name, (plan, granted) in self._arbitrate(m, platform, WRITE_PORTS).items()
         ]
         accesses = [
             _Access(granted, list(plan.line), list(plan.bank), [], []) for plan, granted in reads.values()
@@ -185,14 +190,18 @@ class Scratchpad(wiring.Component):
             self._answer(m, platform, name, plan, words)
         return m
 
-    def _arbitrate(self, m: Module, ports: tuple[str, ...]) -> dict[str, tuple[VectorAddress, Signal]]:
+    def _arbitrate(
+        self, m: Module, platform: object, ports: tuple[str, ...]
+    ) -> dict[str, tuple[VectorAddress, Signal]]:
         """Grant requests in falling priority; return each port's address decoder and the banks granted to it."""
         result = {}
         taken: list[Value] = []
         for name in ports:
             port = getattr(self, name)
             request = port.req.payload
-            m.submodules[f"{name}_address"] = plan = VectorAddress(self.config, port.signature.lanes)
+            m.submodules[f"{name}_address"] = plan = shared(
+                platform, VectorAddress, self.config, port.signature.lanes
+            )
             granted = Signal(self.config.act_banks, name=f"{name}_granted")
             free = ~(plan.banks & reduce(or_, taken)).any() if taken else 1
             m.d.comb += [
