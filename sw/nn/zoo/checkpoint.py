@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import torch
@@ -91,17 +92,16 @@ def rename_efficientnet_pytorch(state: State, family: Family) -> State:
         "_bn2": "bn3",
     }
     places = [
-        (f"blocks.{number}.{index}", separable if stage.kind == "separable" else inverted)
+        (f"blocks.{number}.{index}.", separable if stage.kind == "separable" else inverted)
         for number, stage in enumerate(family.stages)
         for index in range(stage.repeats)
     ]
     renamed: State = {}
     for name, value in state.items():
-        prefix, layers, rest = "", outer, name
-        if name.startswith("_blocks."):
-            _, block, rest = name.split(".", 2)
-            if int(block) < len(places):
-                prefix, layers = places[int(block)][0] + ".", places[int(block)][1]
-        layer, _, leaf = rest.partition(".")
-        renamed[f"{prefix}{layers[layer]}.{leaf}" if layer in layers else name] = value
+        match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", name)
+        if match is not None and int(match[1] or 0) < len(places):
+            prefix, layers = places[int(match[1])] if match[1] else ("", outer)
+            if match[2] in layers:
+                name = f"{prefix}{layers[match[2]]}.{match[3]}"
+        renamed[name] = value
     return renamed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ def explained(network: nn.Module) -> dict[str, int]:
     return causes | ({f"{_PAPER_HIDDEN} instead of {first.out_features} hidden channels": wider} if wider else {})
 
 
+@cache
 def _network(name: str) -> nn.Module:
     with torch.device("meta"):  # sizes only: no memory, no arithmetic
         return create(name)

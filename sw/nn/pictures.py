@@ -1,0 +1,209 @@
+"""Labelled pictures from a folder or a tar, preprocessed for a network of the zoo."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sw.nn.zoo import Metadata
+
+__all__ = ["Entry", "PictureError", "Pictures", "batches", "preprocess", "topk"]
+
+LABELS = "labels.csv"
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class PictureError(ValueError):
+    """A set of pictures, or a picture of one, that cannot be read; the message names it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture's name within its set, and its class, if known."""
+
+    name: str
+    label: int | None
+
+
+class Pictures:
+    """A set of pictures, read one at a time.
+
+    Parameters
+    ----------
+    path
+        A tar with pictures and ``labels.csv`` (columns ``file`` and ``class_index``); or a folder with one subfolder
+        per class, whose sorted order numbers the classes (torchvision's ``ImageFolder``); or a folder of pictures,
+        which then have no label.
+
+    Attributes
+    ----------
+    entries
+        The pictures, in the order of ``labels.csv`` or sorted.
+
+    Raises
+    ------
+    PictureError
+        If the path does not exist, is of another kind or has no pictures.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            self._tar = None
+            self.entries = self._folder()
+        elif self.path.is_file():
+            try:
+                self._tar = tarfile.open(self.path)  # noqa: SIM115 - open as long as the set is
+                self.entries = self._listed(self._tar)
+            except (tarfile.TarError, EOFError, OSError) as error:
+                raise PictureError(f"{self.path}: neither a folder nor a readable tar of pictures ({error})") from None
+        else:
+            raise PictureError(f"{self.path}: no such folder or tar of pictures")
+        if not self.entries:
+            raise PictureError(f"{self.path}: holds no pictures ({', '.join(_SUFFIXES)})")
+
+    def _folder(self) -> list[Entry]:
+        folders = sorted(item for item in self.path.iterdir() if item.is_dir())
+        places = [(folder, index) for index, folder in enumerate(folders)] or [(self.path, None)]
+        return [
+            Entry(file.relative_to(self.path).as_posix(), label)
+            for folder, label in places
+            for file in sorted(folder.rglob("*"))
+            if file.suffix.lower() in _SUFFIXES
+        ]
+
+    def _listed(self, tar: tarfile.TarFile) -> list[Entry]:
+        members = {str(PurePosixPath(name)): name for name in tar.getnames()}
+        listing = tar.extractfile(members[LABELS]) if LABELS in members else None
+        if listing is None:
+            raise PictureError(f"{self.path}: the tar has no {LABELS} with the columns file and class_index")
+        entries = []
+        for number, row in enumerate(csv.DictReader(io.TextIOWrapper(listing, "utf-8")), 2):
+            name, label = row.get("file"), row.get("class_index") or ""
+            if name not in members or not label.isdecimal():
+                raise PictureError(
+                    f"{self.path}: {LABELS} line {number} must name a file of the tar and a class_index, not "
+                    f"{name!r} and {label!r}"
+                )
+            entries.append(Entry(members[name], int(label)))
+        return entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def image(self, entry: Entry) -> Image.Image:
+        """Return a picture, decoded, in RGB.
+
+        Raises
+        ------
+        PictureError
+            If it cannot be decoded.
+        """
+        try:
+            if self._tar is None:
+                data = (self.path / entry.name).read_bytes()
+            else:
+                member = self._tar.extractfile(entry.name)
+                if member is None:
+                    raise OSError("not a file")
+                data = member.read()
+            with Image.open(io.BytesIO(data)) as opened:
+                return opened.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tarfile.TarError) as error:
+            raise PictureError(f"{self.path}: {entry.name} cannot be decoded ({error}); mend or remove it") from None
+
+
+def preprocess(image: Image.Image, about: Metadata) -> npt.NDArray[np.float32]:
+    """Return a picture as a network's input (3, H, W), normalised.
+
+    The shorter side is resized to H / crop and the centre H x W cut out; a picture that has the input's size already
+    is taken as it is.
+    """
+    how, (_, height, width) = about.preprocessing, about.input_shape
+    if image.size != (width, height):
+        short = round(height / how.crop)
+        scale = short / min(image.size)
+        size = (max(short, int(image.width * scale)), max(short, int(image.height * scale)))
+        image = image.resize(size, _FILTERS[how.interpolation])
+        left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+        image = image.crop((left, top, left + width, top + height))
+    low, high = how.range
+    pixels = np.asarray(image, np.float32).transpose(2, 0, 1) * np.float32((high - low) / 255) + np.float32(low)
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (how.mean, how.std))
+    return np.ascontiguousarray((pixels - mean) / std)
+
+
+def batches(
+    pictures: Pictures, about: Metadata, *, batch: int = 25, limit: int | None = None
+) -> Iterator[tuple[Tensor, list[Entry]]]:
+    """Yield preprocessed pictures (N, 3, H, W) with their entries; the first `limit` if given.
+
+    Raises
+    ------
+    PictureError
+        If a picture cannot be decoded.
+    """
+    chosen = pictures.entries[:limit]
+    for start in range(0, len(chosen), batch):
+        part = chosen[start : start + batch]
+        yield torch.from_numpy(np.stack([preprocess(pictures.image(entry), about) for entry in part])), part
+
+
+@torch.no_grad()
+def topk(
+    model: Callable[[Tensor], Tensor],
+    pictures: Pictures,
+    about: Metadata,
+    *,
+    k: tuple[int, ...] = (1, 5),
+    batch: int = 25,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, float]:
+    """Return per k in percent how often the picture's class is among the k largest logits.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode, or a q/dq graph.
+    pictures, about
+        Labelled pictures, and what the network takes.
+    k
+        Ranks to report.
+    batch, limit
+        Pictures at a time, and of all.
+    progress
+        Called after each batch with pictures done and in all.
+
+    Raises
+    ------
+    PictureError
+        If a picture cannot be decoded, or has no label or one the network has no logit for.
+    """
+    hits, done, total = dict.fromkeys(k, 0), 0, len(pictures.entries[:limit])
+    for inputs, entries in batches(pictures, about, batch=batch, limit=limit):
+        logits = model(inputs)
+        for entry, row in zip(entries, logits, strict=True):
+            if entry.label is None or entry.label >= len(row):
+                raise PictureError(
+                    f"{pictures.path}: {entry.name} has class {entry.label}; "
+                    f"accuracy needs one from 0 to {len(row) - 1}"
+                )
+            better = int((row > row[entry.label]).sum())
+            for rank in k:
+                hits[rank] += better < rank
+        done += len(entries)
+        if progress is not None:
+            progress(done, total)
+    return {rank: 100 * hits[rank] / total for rank in k}

@@ -1,0 +1,127 @@
+"""Pictures from folders and tars."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sw.nn import zoo
+from sw.nn.pictures import Entry, PictureError, Pictures, batches, preprocess, topk
+
+torch.set_num_threads(1)
+
+ABOUT = zoo.metadata("mobilenet_v2", resolution=32)
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return three pictures of two classes, one of them not square, and a text."""
+    for name, colour, size in (("cat/b.png", 10, (32, 32)), ("cat/a.PNG", 20, (90, 50)), ("dog/c.png", 30, (32, 32))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png((colour, 0, 255), size))
+    (tmp_path / "cat" / "readme.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_folder_of_classes(folder: Path) -> None:
+    pictures = Pictures(folder)
+    assert pictures.entries == [Entry("cat/a.PNG", 0), Entry("cat/b.png", 0), Entry("dog/c.png", 1)]
+    assert Pictures(folder / "cat").entries == [Entry("a.PNG", None), Entry("b.png", None)]
+    assert pictures.image(pictures.entries[0]).getpixel((3, 3)) == (20, 0, 255)
+
+
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_tar_in_the_order_of_its_labels(tmp_path: Path, prefix: str) -> None:
+    labels = b"file,class_index,wnid\nb.png,7,n0\na.png,3,n1\n"
+    files = {"labels.csv": labels, "a.png": png((1, 2, 3)), "b.png": png((4, 5, 6)), "extra.png": b""}
+    pictures = Pictures(tar(tmp_path / "set.tar", {prefix + name: data for name, data in files.items()}))
+    assert [entry.label for entry in pictures.entries] == [7, 3] and len(pictures) == 2
+    assert pictures.image(pictures.entries[0]).getpixel((0, 0)) == (4, 5, 6)
+
+
+def test_preprocessing_resizes_crops_and_normalises() -> None:
+    picture = Image.new("RGB", (80, 40), (255, 0, 51))
+    picture.paste((0, 0, 0), (0, 0, 10, 40))  # the left eighth, which the crop removes
+    found = preprocess(picture, ABOUT)
+    assert found.shape == (3, 32, 32) and found.dtype == np.float32
+    expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    np.testing.assert_allclose(found, np.broadcast_to(np.reshape(expected, (3, 1, 1)), found.shape), atol=1e-5)
+    lite = preprocess(picture, zoo.metadata("efficientnet_lite0", resolution=32))
+    np.testing.assert_allclose(lite[:, 9, 9], [1, -127 / 128, (51 - 127) / 128], atol=1e-5)
+
+
+def test_a_picture_of_the_inputs_size_is_not_resampled() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    found = preprocess(Image.fromarray(pixels), zoo.metadata("efficientnet_lite0", resolution=32))
+    np.testing.assert_array_equal(found * 128 + 127, pixels.transpose(2, 0, 1))
+
+
+def test_batches(folder: Path) -> None:
+    found = list(batches(Pictures(folder), ABOUT, batch=2))
+    assert [tuple(x.shape) for x, _ in found] == [(2, 3, 32, 32), (1, 3, 32, 32)]
+    assert [entry.label for _, part in found for entry in part] == [0, 0, 1]
+    assert sum(len(part) for _, part in batches(Pictures(folder), ABOUT, limit=2)) == 2
+
+
+def test_topk(folder: Path) -> None:
+    def red(x: torch.Tensor) -> torch.Tensor:
+        """Rank class 0 second for the picture of red 10, first for all others."""
+        level = torch.round((x[:, 0].mean((1, 2)) * 0.229 + 0.485) * 255)
+        return torch.stack([level, torch.full_like(level, 15), torch.zeros_like(level)], 1)
+
+    steps = []
+    found = topk(red, Pictures(folder), ABOUT, k=(1, 2, 3), batch=2, progress=lambda *step: steps.append(step))
+    # a: right; b: second; c (class 1): second
+    assert found == {1: pytest.approx(100 / 3), 2: 100, 3: 100} and steps == [(2, 3), (3, 3)]
+    with pytest.raises(PictureError, match=r"a\.PNG has class None; accuracy needs one from 0 to 2"):
+        topk(red, Pictures(folder / "cat"), ABOUT)
+
+
+def test_corrupt_pictures_are_named(folder: Path) -> None:
+    whole = (folder / "dog" / "c.png").read_bytes()
+    for data in (b"", b"text", whole[: len(whole) // 2]):
+        (folder / "dog" / "c.png").write_bytes(data)
+        with pytest.raises(PictureError, match=r"dog/c\.png cannot be decoded"):
+            list(batches(Pictures(folder), ABOUT))
+
+
+def test_refuses_what_is_no_set(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tar").write_text("no tar")
+    picture = png((0, 0, 0))
+    cases = {
+        "absent": "no such folder or tar",
+        "empty": "holds no pictures",
+        "text.tar": "neither a folder nor a readable tar",
+        tar(tmp_path / "bare.tar", {"a.png": picture}): "the tar has no labels.csv",
+        tar(tmp_path / "none.tar", {"labels.csv": b"file,class_index\n"}): "holds no pictures",
+        tar(
+            tmp_path / "name.tar", {"labels.csv": b"file,class_index\nb.png,1\n"}
+        ): "line 2 must name a file of the tar",
+        tar(tmp_path / "class.tar", {"labels.csv": b"file,class_index\na.png,x\n", "a.png": picture}): "'x'",
+        tar(tmp_path / "column.tar", {"labels.csv": b"name,label\na.png,1\n", "a.png": picture}): "not None and ''",
+    }
+    for name, message in cases.items():
+        with pytest.raises(PictureError, match=message):
+            Pictures(tmp_path / name)
