@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -82,14 +83,30 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = re.split("[x,]", text.lower())
+    if not all(size.isdecimal() for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write it as 3x224x224")
+    return tuple(map(int, sizes))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.compile",
         description="Compile a quantised network to a program for one accelerator configuration.",
-        epilog="A .pt2 file is a network quantised with sw.quant and written by sw.quant.save (batch size 1).",
+        epilog="A .pt2 file is a network quantised with sw.quant and written by sw.quant.save (batch size 1). "
+        "An .onnx file is a floating-point network (operator set 11 or newer), which --calib quantises.",
     )
-    parser.add_argument("network", metavar="NET", help="digits, digits:fuse_half, digits:fuse_full, or a .pt2 file")
+    parser.add_argument(
+        "network", metavar="NET", help="digits, digits:fuse_half, digits:fuse_full, a .pt2 or an .onnx file"
+    )
     parser.add_argument("--weights", metavar="F", help="weights (.npz of the training script) for a network by name")
+    parser.add_argument(
+        "--calib", metavar="F", help="preprocessed inputs to calibrate an .onnx file with: a .npy or a folder of them"
+    )
+    parser.add_argument(
+        "--input-shape", metavar="CxHxW", type=_sizes, help="input shape of an .onnx file that leaves it open"
+    )
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
     target.add_argument(
@@ -111,7 +128,13 @@ def _compile(options: argparse.Namespace, config: AcceleratorConfig) -> Program:
     from sw.frontends.networks import quantised_network
     from sw.frontends.torch_export import import_program
 
-    network = quantised_network(options.network, weights=options.weights, progress=_progress)
+    network = quantised_network(
+        options.network,
+        weights=options.weights,
+        calibration=options.calib,
+        input_shape=options.input_shape,
+        progress=_progress,
+    )
     graph = import_program(network.exported, name=network.name, meta=network.meta)
     return compile_graph(graph, config, dump_tensors=options.dump_tensors)
 

@@ -1,10 +1,10 @@
-"""Networks by name: the zoo's trained weights, quantised with pictures of the training split, or a ``.pt2`` file."""
+"""Networks by name: trained weights quantised with pictures of the training split, or ``.pt2`` and ``.onnx`` files."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from sw.frontends.calibration import calibration_batches
 from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_calibration, load_digits_network
 from sw.quant import QuantisationError, export_program, load, quantise
 
@@ -27,6 +28,9 @@ _DIGITS: dict[str, DigitsVariant] = {
 }
 NAMES = tuple(_DIGITS)
 """Names :func:`quantised_network` knows."""
+
+Progress = Callable[[int, int | None], None]
+"""Called with calibration batches done and in all."""
 
 
 class UnknownNetworkError(ValueError):
@@ -56,35 +60,74 @@ class QuantisedNetwork:
 
 
 def quantised_network(
-    name: str, *, weights: str | Path | None = None, progress: Callable[[int, int | None], None] | None = None
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    calibration: str | Path | None = None,
+    input_shape: Sequence[int] | None = None,
+    progress: Progress | None = None,
 ) -> QuantisedNetwork:
-    """Return a network by name (:data:`NAMES`) or the one in a ``.pt2`` file.
+    """Return a network by name (:data:`NAMES`), or the one in a ``.pt2`` or ``.onnx`` file.
 
     Parameters
     ----------
     weights
-        Weights file instead of the committed one (zoo networks only).
+        Weights file instead of the committed one (networks by name only).
+    calibration
+        Inputs for calibration, see :func:`sw.frontends.calibration.calibration_batches` (``.onnx`` only, which needs
+        it).
+    input_shape
+        (C, H, W), where the file leaves axes open (``.onnx`` only).
     progress
         Called with calibration batches done and in all.
 
     Raises
     ------
     UnknownNetworkError, QuantisationError, ValueError
-        If there is no such network, or its weights or file cannot be read.
+        If there is no such network, its weights or file cannot be read, or an argument is not for it.
     """
+    if not name.endswith(".onnx") and (calibration is not None or input_shape is not None):
+        option = "--input-shape" if calibration is None else "--calib"
+        raise UnknownNetworkError(f"{option} is for .onnx files; {name} brings its own")
     if name in _DIGITS:
         return _digits(name, weights, progress)
-    if not name.endswith(".pt2"):
-        raise UnknownNetworkError(f"no network {name!r}; there are {', '.join(NAMES)}, and .pt2 files of sw.quant.save")
+    if not name.endswith((".pt2", ".onnx")):
+        raise UnknownNetworkError(
+            f"no network {name!r}; there are {', '.join(NAMES)}, .pt2 files of sw.quant.save, and .onnx files"
+        )
     if weights is not None:
         raise UnknownNetworkError(f"{name} holds its own weights; --weights is for {', '.join(NAMES)}")
+    if name.endswith(".onnx"):
+        return _onnx(name, calibration, input_shape, progress)
     exported = load(name)
     return QuantisedNetwork(Path(name).stem, exported, _file_meta(Path(name)))
 
 
-def _digits(
-    name: str, weights: str | Path | None, progress: Callable[[int, int | None], None] | None
+def _onnx(
+    path: str, calibration: str | Path | None, input_shape: Sequence[int] | None, progress: Progress | None
 ) -> QuantisedNetwork:
+    try:
+        # onnx is an extra of its own
+        from sw.frontends.onnx_reader import read_onnx
+    except ImportError as error:
+        raise UnknownNetworkError(f"{path}: reading .onnx files needs {error.name}; install rowcast[onnx]") from None
+    network = read_onnx(path, input_shape=input_shape)
+    if len(network.shapes) != 1:
+        raise UnknownNetworkError(f"{path}: has {len(network.shapes)} inputs; calibration takes networks of one")
+    ((_, *shape),) = network.shapes.values()
+    if calibration is None:
+        raise QuantisationError(
+            f"{path}: a floating-point network must be calibrated; give --calib with a .npy of preprocessed inputs "
+            f"(N, {', '.join(map(str, shape))}), or a folder of such files"
+        )
+    batches = calibration_batches(calibration, shape)
+    example = (batches[0][:1],)
+    module = quantise(network.module, example, batches, progress=progress)
+    meta = {"onnx": {key: network.meta[key] for key in ("opset", "producer", "recognised", "host")}}
+    return QuantisedNetwork(Path(path).stem, export_program(module, example), meta, module)
+
+
+def _digits(name: str, weights: str | Path | None, progress: Progress | None) -> QuantisedNetwork:
     network = load_digits_network(_DIGITS[name], weights)
     batches = digits_calibration()
     example = (batches[0][:1],)

@@ -46,7 +46,7 @@ class Model:
         extra = [self.rng.normal(size=cout)] if bias else []
         return self.add("Conv", source, weight, *extra, group=groups, **kw)
 
-    def norm(self, source: str, channels: int, **kw: Any) -> str:
+    def norm(self, source: str, channels: int, **kw: Any) -> Any:
         low, high = np.full(channels, 0.5), np.full(channels, 1.5)
         gamma, beta, mean, variance = (self.rng.uniform(low, high) for _ in range(4))
         return self.add("BatchNormalization", source, gamma, beta, mean, variance, **kw)

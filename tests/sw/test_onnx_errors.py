@@ -194,7 +194,7 @@ NODES: dict[str, tuple[Callable[[Model], str], str]] = {
         lambda m: m.add("MaxPool", "x", kernel_shape=(3, 3), pads=(0, 0, 2, 2)),
         "pools the maximum with unequal pads",
     ),
-    "training": (lambda m: m.norm("x", 3, training_mode=1), "runs in training mode"),
+    "training": (lambda m: m.norm("x", 3, outputs=3, training_mode=1)[0], "runs in training mode"),
     "dropout": (
         lambda m: m.add("Dropout", "x", 0.5, m.const(True, np.bool_)),
         "runs in training mode",

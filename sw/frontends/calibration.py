@@ -1,0 +1,62 @@
+"""Calibration inputs of a network that does not say how pictures become its inputs: arrays in ``.npy`` files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sw.quant import QuantisationError
+
+__all__ = ["calibration_batches"]
+
+_BATCH = 8
+
+
+def calibration_batches(path: str | Path, shape: Sequence[int]) -> list[Tensor]:
+    """Return calibration inputs, in batches.
+
+    Parameters
+    ----------
+    path
+        A ``.npy`` file, or a folder of them; each holds one input of `shape` or several, stacked, of any floating
+        type, preprocessed as for inference.
+    shape
+        Of one input, without batch axis.
+
+    Raises
+    ------
+    QuantisationError
+        If there is none, or a file cannot be read or has another shape or type.
+    """
+    path, shape = Path(path), tuple(shape)
+    if not path.exists():
+        raise QuantisationError(f"{path}: no such calibration file or folder")
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    if not files:
+        raise QuantisationError(f"{path}: holds no .npy files; save preprocessed inputs {shape} with numpy.save")
+    inputs = torch.from_numpy(np.concatenate([_read(file, shape) for file in files]))
+    if not len(inputs):
+        raise QuantisationError(f"{path}: holds no inputs; 32 or more make good ranges")
+    return list(inputs.split(_BATCH))
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        # not np.load, which also takes archives of several arrays
+        with file.open("rb") as opened:
+            array = np.lib.format.read_array(opened, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise QuantisationError(
+            f"{file}: not a readable .npy ({error}); save preprocessed inputs {shape} with numpy.save"
+        ) from None
+    if array.dtype.kind != "f":
+        raise QuantisationError(f"{file}: type {array.dtype}; floating-point inputs, preprocessed, are expected")
+    if array.shape == shape:
+        array = array[None]
+    if array.shape[1:] != shape:
+        raise QuantisationError(f"{file}: shape {array.shape}; the network takes {shape} or (N, *{shape})")
+    return array.astype(np.float32)
