@@ -49,6 +49,45 @@ class Direct(nn.Module):
         return self.pw2(self.act2(self.bn2(self.dw2(x))))
 
 
+class Gated(nn.Module):
+    """Squeeze-and-excite behind a depthwise convolution, before or behind the activation; options spoil it."""
+
+    def __init__(
+        self, *, late: bool, mean: str = "module", spoil: str = "", squeeze_groups: int = 1, layers: int = 2
+    ) -> None:
+        super().__init__()
+        self.dw, self.bn = nn.Conv2d(6, 6, 3, 1, 1, groups=6, bias=False), nn.BatchNorm2d(6)
+        self.act = nn.Hardswish()
+        self.pool = nn.AdaptiveAvgPool2d(2 if spoil == "pool" else 1)
+        self.fc1 = nn.Conv2d(6, 4 * squeeze_groups, 1, groups=squeeze_groups)
+        self.fc2 = nn.Conv2d(4 * squeeze_groups, 6, 1) if layers == 2 else nn.Conv2d(4, 6, 1)
+        self.pw = nn.Conv2d(6, 3, 1)
+        self.late, self.mean, self.spoil, self.layers = late, mean, spoil, layers
+
+    def gate(self, x: Tensor) -> Tensor:
+        if self.mean == "module":
+            m = self.pool(x)
+        elif self.mean == "function":
+            m = F.adaptive_avg_pool2d(x, 1)
+        else:
+            m = x.mean((2, 3), keepdim=True)
+        m = F.relu(self.fc1(m))
+        if self.layers == 3:
+            m = self.fc1(self.fc2(m))
+        return F.interpolate(m, 2) if self.spoil == "between" else F.hardsigmoid(self.fc2(m))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.dw(x))
+        x = x if self.late else self.act(x)
+        g = self.gate(x)
+        y = F.interpolate(g, x.shape[2:]) * x if self.spoil == "pool" else x * g
+        if self.spoil == "user":
+            y = y + x
+        if self.spoil == "gate":
+            y = y + g
+        return self.pw(self.act(y) if self.late else y)
+
+
 class Residual(nn.Module):
     """Adds its input to what it wraps, where shapes allow it."""
 
@@ -135,6 +174,44 @@ def test_middle_initialisation_keeps_centre_tap_networks(variant, build) -> None
     converted = convert(model, variant, init="middle")
     assert not depthwise_blocks(converted)
     torch.testing.assert_close(converted(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["half", "full"])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("mean", ["module", "function", "method"])
+def test_squeeze_excite_keeps_its_place_and_sees_all_channels(variant, late, mean) -> None:
+    torch.manual_seed(0)
+    model = centre_only(Gated(late=late, mean=mean))
+    (block,) = depthwise_blocks(model)
+    assert block.pointwise == "pw" and block.gates == ("fc1", "fc2")
+    assert block.act == (None if late else "act")
+    converted = convert(model, variant, init="middle")
+    widths = (converted.fc1.in_channels, converted.fc1.out_channels, converted.fc2.out_channels)
+    assert widths == ((12, 8, 12) if variant == "full" else (6, 4, 6))
+    # the activation stays on its side of the gate
+    assert isinstance(converted.act, nn.Hardswish if late else nn.Identity)
+    assert hasattr(converted.dw.row, "act") != late
+    x = torch.randn(2, 6, 9, 9)
+    torch.testing.assert_close(converted(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"spoil": "user"},  # the ungated tensor is used again
+        {"spoil": "gate"},  # the gate is used again
+        {"spoil": "pool"},  # four gates per channel
+        {"spoil": "between"},  # something that is not elementwise makes the gate
+        {"squeeze_groups": 2},
+        {"layers": 3},  # and the first is called twice
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_full_needs_a_plain_squeeze_excite(spoilt, late) -> None:
+    model = Gated(late=late, **spoilt)
+    assert isinstance(convert(model, "half").dw, FuSeConv2d)
+    with pytest.raises(ConvertError, match="'dw'.*no single 1x1 convolution follows it, directly or behind squeeze"):
+        convert(model, "full")
 
 
 def test_the_original_is_unchanged() -> None:
