@@ -135,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
     if not args.out.parent.is_dir():
         parser.error(f"--out {args.out}: the folder {args.out.parent} does not exist")
+    if args.out.is_dir():
+        parser.error(f"--out {args.out}: is a folder; name a file in it, *.npz")
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
     model = _train_with_progress(args.variant, args.seed, args.epochs)

@@ -38,10 +38,15 @@ def save_weights(model: nn.Module, path: str | Path, provenance: dict[str, Any])
 
 def _read(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise WeightsError(f"{path}: not a readable .npz archive (a single array)")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weights file") from None
+    except WeightsError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a readable .npz archive ({error})") from None
 

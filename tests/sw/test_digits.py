@@ -128,6 +128,7 @@ def test_command_line_writes_loadable_weights(tmp_path, monkeypatch, capsys) -> 
     [
         (["--epochs", "0", "--out", "w.npz"], "--epochs 0: must be at least 1"),
         (["--variant", "third", "--out", "w.npz"], "invalid choice: 'third'"),
+        (["--out", "."], "--out .: is a folder"),
         (["--out", "no/such/folder/w.npz"], "the folder no/such/folder does not exist"),
         ([], "--out"),
     ],
@@ -155,7 +156,8 @@ def test_damaged_files_are_refused(tmp_path) -> None:
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.npz").write_text("not an archive")
     np.savez(tmp_path / "bare.npz", weight=np.zeros(2))
-    for name in ("cut.npz", "text.npz"):
+    np.save(tmp_path / "array.npy", np.zeros(2))
+    for name in ("cut.npz", "text.npz", "array.npy"):
         with pytest.raises(WeightsError, match=f"{name}: not a readable .npz archive"):
             load_digits_network("half", tmp_path / name)
     with pytest.raises(WeightsError, match="no entry 'provenance'"):
