@@ -177,3 +177,59 @@ def block_net(seed: int, *, size: int = 14, channels: int = 10) -> tuple[Builder
     y = build.conv(y, 2 * channels + 1)
     y = build.pool(y)
     return build, build.graph(build.linear(y, 10))
+
+
+def random_net(seed: int, max_kernel: int) -> tuple[Builder, Graph]:
+    """A directed graph of up to nine random operators; every result that nothing reads is an output."""
+    build = Builder(seed, f"random{seed}")
+    rng = np.random.default_rng(seed)
+    made = [build.input(tuple(int(n) for n in rng.integers(1, (9, 26, 26))))]
+    for _ in range(int(rng.integers(1, 10))):
+        source = made[-1] if rng.random() < 0.7 else made[int(rng.integers(len(made)))]
+        made.append(_random_layer(build, rng, source, made, max_kernel))
+    read = {name for op in build.ops for name in op.inputs}
+    return build, build.graph(*(name for name in dict.fromkeys(made) if name not in read))
+
+
+def _random_layer(build: Builder, rng: np.random.Generator, source: str, made: list[str], max_kernel: int) -> str:
+    channels, height, width = build.tensors[source].shape
+    clamp = [FULL_RANGE, (0, 127), (-90, 60)][int(rng.integers(3))]
+    stride = (int(rng.integers(1, 4)), int(rng.integers(1, 3)))
+    odd = int(rng.choice([k for k in (3, 5, 7) if k <= max_kernel]))
+    kinds = ["pointwise", "residual", "add", "pool", "slice", "requantise"]
+    kinds += ["conv"] if channels * odd < 40 else []
+    kinds += ["depthwise", "full"] if channels > 1 else []
+    kinds += ["half"] if channels % 2 == 0 and channels > 2 else []
+    kinds += ["linear", "reshape"] if channels * height * width <= 300 else []
+    match rng.choice(kinds):
+        case "conv" | "depthwise" as kind:
+            kernel = (odd, int(rng.integers(1, odd + 1)))
+            padding = (
+                tuple(int(p) for p in rng.integers(0, (odd, kernel[1]) * 2)) if min(height, width) >= odd else None
+            )
+            dense = kind == "conv"
+            return build.conv(
+                source, int(rng.integers(1, 13)), kernel, stride, padding, depthwise=not dense, clamp=clamp
+            )
+        case "residual":
+            return build.add(source, build.conv(source, channels), clamp)
+        case "add":
+            equal = [name for name in made if build.tensors[name].shape == (channels, height, width)]
+            return build.add(source, equal[int(rng.integers(len(equal)))], clamp)
+        case "pool":
+            return build.pool(source)
+        case "slice":
+            start = int(rng.integers(channels))
+            part = build.slice(source, start, int(rng.integers(start, channels)) + 1)
+            return build.concat(part, build.conv(source, int(rng.integers(1, 6)), like=source), source)
+        case "requantise":
+            return build.requantise(source, float(rng.uniform(0.6, 1.6)))
+        case "half":
+            return build.fuse(source, odd, (stride[1],) * 2)
+        case "full":
+            return build.fuse(source, odd, (stride[1],) * 2, full=True)
+        case "linear":
+            return build.linear(source, int(rng.integers(1, 20)))
+        case "reshape":
+            return build.reshape(source, (channels * height, 1, width))
+    return build.conv(source, int(rng.integers(1, 25)), clamp=clamp)

@@ -18,7 +18,7 @@ from sim.iss import IssBackend
 from sim.memory import read_tensor
 from sw.compiler import CompileError, compile_graph, optimise
 from sw.compiler.ir import Graph
-from tests.sw.ir_graphs import Builder, block_net
+from tests.sw.ir_graphs import Builder, block_net, random_net
 from tests.sw.ir_reference import run_integer, run_real
 
 CONFIGS = {
@@ -63,6 +63,21 @@ def test_networks_with_every_kind_of_layer(config: AcceleratorConfig, seed: int,
     program = check(graph, config, build.values())
     values = IssBackend(config).run(program, build.values()).outputs[graph.outputs[0]]
     assert len(np.unique(values)) > 5
+
+
+@pytest.mark.parametrize("name", ["rows5-cols7", "micro", "wide-plain"])
+def test_random_graphs(name: str) -> None:
+    """Residuals, slices, concatenations and copies in any combination; some do not fit, and must say so."""
+    ran = 0
+    for seed in range(20):
+        build, graph = random_net(seed, CONFIGS[name].max_kernel)
+        try:
+            check(graph, CONFIGS[name], build.values())
+        except CompileError as error:
+            assert "raise weight_kib" in str(error) or "raise act_kib" in str(error)
+        else:
+            ran += 1
+    assert ran >= 10
 
 
 @pytest.mark.parametrize("config", [CONFIGS["rows5-cols7"], CONFIGS["micro"], CONFIGS["wide-plain"]], ids=str)
