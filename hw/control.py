@@ -262,7 +262,8 @@ class Control(wiring.Component):
             Counter.FETCH_DRAM.name: fetch.starved & Cat(queue.empty for queue in self._queues.values()).any(),
         }
         for queue, name in UNITS.items():
-            sources[f"{queue.name}_TOKEN"] = self._queues[queue].missing.any()
+            port = self._queues[queue]
+            sources[f"{queue.name}_TOKEN"] = port.missing.any() & ~port.busy
             events = getattr(self, f"{name}_events")
             sources |= {f"{queue.name}_{event.upper()}": events[event] for event, _ in EVENTS[queue]}
         m.d.comb += [
