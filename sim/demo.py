@@ -95,8 +95,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Do all of it and return the report that ``--json`` prints."""
     started = time.monotonic()
     config = preset(options.preset)
-    if not config.stos:
-        raise ConfigError(f"preset {options.preset} has no ST-OS")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     # torch takes seconds to import, which --help and wrong options need not wait for
@@ -234,20 +232,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Accuracy in fp32, int8 (PyTorch), on the ISS and on RTL; cycles, utilisation and speed-up from RTL.",
     )
     parser.add_argument("--preset", choices=list(PRESETS), default="edge16", help="accelerator (default: %(default)s)")
-    parser.add_argument("--pictures", type=_count, default=0, metavar="N", help="test pictures (default: all 500)")
+    parser.add_argument("--pictures", type=_pictures, default=0, metavar="N", help="test pictures (default: all 500)")
     parser.add_argument(
-        "--rtl", type=_count, default=100, metavar="N", help="of these, on RTL too (default: %(default)s)"
+        "--rtl",
+        type=_pictures,
+        default=100,
+        metavar="N",
+        help="the first so many also on RTL (default: %(default)s, at most all)",
     )
     parser.add_argument("--out", default="results/demo", metavar="DIR", help="chart, report, Verilog (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object; the rest to stderr")
     return parser
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+def _pictures(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":
