@@ -70,6 +70,8 @@ class DepthwiseBlock:
     gates
         The two 1x1 convolutions of the squeeze-and-excite between the layer and `pointwise`, which full widens too, or
         an empty tuple.
+    pad
+        The ``nn.ZeroPad2d`` that pads for the layer, or None.
     """
 
     index: int
@@ -79,6 +81,7 @@ class DepthwiseBlock:
     pointwise: str | None
     problem: str | None
     gates: tuple[str, ...] = ()
+    pad: str | None = None
 
 
 def _trace(model: nn.Module) -> fx.Graph:
@@ -96,7 +99,23 @@ def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 and min(module.kernel_size) > 1
 
 
-def _geometry_problem(conv: nn.Conv2d) -> str | None:
+def _pad_problem(pad: nn.ZeroPad2d, conv: nn.Conv2d) -> str | None:
+    """Say why FuSeConv's centred padding cannot replace explicit padding, or None.
+
+    TensorFlow's SAME padding for stride 2 and an even size has one zero less in front; the output has the same size.
+    """
+    half = conv.kernel_size[0] // 2
+    left, right, top, bottom = pad.padding
+    lopsided = conv.stride == (2, 2) and left == half - 1
+    if conv.padding == (0, 0) and (left, right) == (top, bottom) and right == half and (left == half or lopsided):
+        return None
+    return (
+        f"padding {pad.padding} and {conv.padding!r}; {half} zeros on both axes are needed "
+        f"(for stride 2, one less in front will do)"
+    )
+
+
+def _geometry_problem(conv: nn.Conv2d, pad: nn.Module | None) -> str | None:
     kernel = conv.kernel_size
     if conv.out_channels != conv.in_channels:
         return f"channel multiplier {conv.out_channels // conv.in_channels}; only 1 is supported"
@@ -104,6 +123,8 @@ def _geometry_problem(conv: nn.Conv2d) -> str | None:
         return f"kernel {kernel[0]}x{kernel[1]}; it must be square and odd"
     if conv.dilation != (1, 1):
         return f"dilation {conv.dilation}; only 1 is supported"
+    if isinstance(pad, nn.ZeroPad2d):
+        return _pad_problem(pad, conv)
     half = kernel[0] // 2
     if conv.padding_mode != "zeros" or conv.padding not in ((half, half), "same"):
         return f"padding {conv.padding!r} ({conv.padding_mode}); {half} zeros on both axes are needed"
@@ -145,6 +166,15 @@ def _pointwise(
         node = user
 
 
+def _padding(node: fx.Node, modules: dict[str, nn.Module], calls: dict[str, int]) -> str | None:
+    """Return the ``nn.ZeroPad2d`` whose result a convolution alone consumes."""
+    before = node.args[0] if node.args else None
+    if not isinstance(before, fx.Node) or before.op != "call_module" or _only_user(before) is not node:
+        return None
+    name = str(before.target)
+    return name if isinstance(modules[name], nn.ZeroPad2d) and calls[name] == 1 else None
+
+
 def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
     """Return a network's depthwise KxK convolutions, in order of execution.
 
@@ -164,7 +194,10 @@ def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
         conv = modules[name]
         if not _is_depthwise(conv) or any(block.name == name for block in blocks):
             continue
-        problem = "the module is called more than once" if calls[name] > 1 else _geometry_problem(conv)
+        pad = _padding(node, modules, calls)
+        problem = _geometry_problem(conv, modules[pad] if pad else None)
+        if calls[name] > 1:
+            problem = "the module is called more than once"
         bn = act = pointwise = None
         gates: tuple[str, ...] = ()
         user = _only_user(node)
@@ -180,7 +213,7 @@ def depthwise_blocks(model: nn.Module) -> list[DepthwiseBlock]:
                 problem = f"its batch normalisation {bn!r} is called more than once"
         elif problem is None:
             problem = "no BatchNorm2d alone follows it (is the batch normalisation already folded?)"
-        blocks.append(DepthwiseBlock(len(blocks), name, bn, act, pointwise, problem, gates))
+        blocks.append(DepthwiseBlock(len(blocks), name, bn, act, pointwise, problem, gates, pad))
     return blocks
 
 
@@ -224,9 +257,9 @@ def _parent(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _fill(model: nn.Module, block: DepthwiseBlock, fuse: FuSeConv2d) -> None:
-    """Put `fuse` in the place of convolution, normalisation and activation."""
+    """Put `fuse` in the place of padding, convolution, normalisation and activation."""
     assert block.bn is not None
-    names = [block.name, block.bn] + ([block.act] if block.act else [])
+    names = [name for name in (block.pad, block.name, block.bn, block.act) if name]
     parents = {name.rpartition(".")[0] for name in names}
     parent = model.get_submodule(parents.pop()) if len(parents) == 1 else None
     path = block.name.rpartition(".")[0]
@@ -271,10 +304,13 @@ def convert(
 
     A depthwise KxK convolution, the batch normalisation behind it and the activation module behind that become one
     :class:`~sw.nn.fuse.FuSeConv2d` (in place of the enclosing ``nn.Sequential`` if it holds nothing else; otherwise in
-    the convolution's place, with identities in the other two).  *full* also widens the pointwise convolution that
-    follows, and the convolutions of a squeeze-and-excite between the two, which then sees 2C channels at the same
-    reduction.  Nothing changes places: an activation behind the squeeze-and-excite stays behind it, which is the order
-    of the FuSeConv paper (normalisation, concatenation, squeeze-and-excite, activation).
+    the convolution's place, with identities in the other two).  An ``nn.ZeroPad2d`` before it is taken over; if that is
+    TensorFlow's SAME padding for stride 2 and an even size, the filters move by the pixel that FuSeConv pads in front.
+
+    *full* also widens the pointwise convolution that follows, and the convolutions of a squeeze-and-excite between the
+    two, which then sees 2C channels at the same reduction.  Nothing changes places: an activation behind the
+    squeeze-and-excite stays behind it, which is the order of the FuSeConv paper (normalisation, concatenation,
+    squeeze-and-excite, activation).
 
     Parameters
     ----------

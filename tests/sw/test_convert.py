@@ -214,6 +214,31 @@ def test_full_needs_a_plain_squeeze_excite(spoilt, late) -> None:
         convert(model, "full")
 
 
+@pytest.mark.parametrize(("stride", "padding"), [(1, (1, 1, 1, 1)), (2, (1, 1, 1, 1)), (2, (0, 1, 0, 1))])
+def test_padding_before_the_convolution_is_taken_over(stride, padding) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 4, 3, stride, groups=4), nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 3, 1)]
+    model = centre_only(nn.Sequential(nn.ZeroPad2d(padding), *layers))
+    assert depthwise_blocks(model)[0].pad == "0"
+    converted = convert(model, "half", init="middle")
+    assert [type(module) for module in converted][:4] == [nn.Identity, FuSeConv2d, nn.Identity, nn.Identity]
+    x = torch.randn(1, 4, 8, 8)
+    # without the zero in front, filters are centred on odd pixels
+    shifted = x if padding[0] else torch.roll(x, (-1, -1), (2, 3))
+    torch.testing.assert_close(converted(shifted), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "own"),
+    [(1, (0, 1, 0, 1), 0), (2, (0, 1, 1, 1), 0), (2, (1, 0, 1, 0), 0), (1, (2, 2, 2, 2), 0), (1, (1, 1, 1, 1), 1)],
+)
+def test_refuses_other_padding_before_the_convolution(stride, padding, own) -> None:
+    depthwise = nn.Conv2d(4, 4, 3, stride, own, groups=4)
+    model = nn.Sequential(nn.ZeroPad2d(padding), depthwise, nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+    with pytest.raises(ConvertError, match=r"'1': padding \(\d, \d, \d, \d\) and \(\d, \d\); 1 zeros on both axes"):
+        convert(model, "half")
+
+
 def test_the_original_is_unchanged() -> None:
     model = DigitsNet()
     before = {name: value.clone() for name, value in model.state_dict().items()}

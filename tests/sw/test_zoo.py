@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sw.nn import zoo
-from sw.nn.convert import depthwise_blocks
+from sw.nn.convert import convert, depthwise_blocks
 from sw.nn.count import count, parameters
 from sw.nn.fuse import FuSeConv2d
 from sw.nn.weights import WeightsError, save_weights
@@ -195,6 +195,14 @@ def test_same_padding_is_tensorflows() -> None:
     }
     centred = zoo.create("efficientnet_lite0:fuse_half", resolution=64)
     assert [name for name, module in centred.named_modules() if isinstance(module, nn.ZeroPad2d)] == ["pad"]
+
+
+@pytest.mark.parametrize("base", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0"])
+@pytest.mark.parametrize("kind", ["half", "full"])
+def test_converting_a_network_gives_the_variants_parameters(base: str, kind: str) -> None:
+    converted = convert(meta(base), kind).state_dict()
+    variant = meta(f"{base}:fuse_{kind}").state_dict()
+    assert {name: value.shape for name, value in converted.items()} == {n: v.shape for n, v in variant.items()}
 
 
 def test_width_scales_channels() -> None:

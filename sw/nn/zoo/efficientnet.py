@@ -8,7 +8,6 @@ Sources: Howard et al., arXiv 1704.04861, table 1; TensorFlow's ``models/officia
 from __future__ import annotations
 
 import math
-from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,13 +117,11 @@ class _Maker:
     def norm(self, channels: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(channels, eps=self.family.eps, momentum=self.family.momentum)
 
-    def spatial(
-        self, cin: int, cout: int, kernel: int, stride: int, *, groups: int = 1, centred: bool = False
-    ) -> tuple[nn.Module, nn.Conv2d]:
+    def spatial(self, cin: int, cout: int, kernel: int, stride: int, *, groups: int = 1) -> tuple[nn.Module, nn.Conv2d]:
         """Return what goes before a KxK convolution (identity, or lopsided padding) and the convolution."""
         padding = same_padding(self.size, kernel, stride)
         self.size = math.ceil(self.size / stride)
-        if not self.family.same or centred or padding[0] == padding[1]:
+        if not self.family.same or padding[0] == padding[1]:
             return nn.Identity(), nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
         return nn.ZeroPad2d(padding * 2), nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False)
 
@@ -136,10 +133,10 @@ def _pointwise(cin: int, cout: int) -> nn.Conv2d:
 class Separable(nn.Module):
     """Depthwise and pointwise convolution."""
 
-    def __init__(self, make: _Maker, stage: Stage, cin: int, cout: int, stride: int, centred: bool) -> None:
+    def __init__(self, make: _Maker, stage: Stage, cin: int, cout: int, stride: int) -> None:
         super().__init__()
         plain = make.family.plain_separable
-        self.pad, self.conv_dw = make.spatial(cin, cin, stage.kernel, stride, groups=cin, centred=centred)
+        self.pad, self.conv_dw = make.spatial(cin, cin, stage.kernel, stride, groups=cin)
         self.bn1, self.act1 = make.norm(cin), make.family.act()
         self.conv_pw, self.bn2 = _pointwise(cin, cout), make.norm(cout)
         self.act2 = make.family.act() if plain else nn.Identity()
@@ -155,11 +152,11 @@ class Separable(nn.Module):
 class Inverted(nn.Module):
     """Expand, depthwise, project."""
 
-    def __init__(self, make: _Maker, stage: Stage, cin: int, cout: int, stride: int, centred: bool) -> None:
+    def __init__(self, make: _Maker, stage: Stage, cin: int, cout: int, stride: int) -> None:
         super().__init__()
         hidden = divisible(cin * stage.expansion)
         self.conv_pw, self.bn1, self.act1 = _pointwise(cin, hidden), make.norm(hidden), make.family.act()
-        self.pad, self.conv_dw = make.spatial(hidden, hidden, stage.kernel, stride, groups=hidden, centred=centred)
+        self.pad, self.conv_dw = make.spatial(hidden, hidden, stage.kernel, stride, groups=hidden)
         self.bn2, self.act2 = make.norm(hidden), make.family.act()
         self.conv_pwl, self.bn3 = _pointwise(hidden, cout), make.norm(cout)
         self.shortcut = stride == 1 and cin == cout
@@ -200,17 +197,15 @@ class EfficientNet(nn.Module):
         Which.
     width, resolution, classes
         Multiplier of channels; height and width of the picture; outputs.
-    centred
-        Depthwise blocks (from 0) with ``K // 2`` zeros on each side instead of SAME padding.
     """
 
-    def __init__(self, family: Family, width: float, resolution: int, classes: int, centred: Set[int]) -> None:
+    def __init__(self, family: Family, width: float, resolution: int, classes: int) -> None:
         super().__init__()
         make = _Maker(family, resolution)
         cin = 32 if family.fixed else divisible(32 * width)
         self.pad, self.conv_stem = make.spatial(3, cin, 3, 2)
         self.bn1, self.act1 = make.norm(cin), family.act()
-        stages, number = [], 0
+        stages = []
         for stage in family.stages:
             cout, blocks = divisible(stage.channels * width), []
             for index in range(stage.repeats):
@@ -220,8 +215,7 @@ class EfficientNet(nn.Module):
                     blocks.append(Edge(make, stage, cin, cout, stride, source))
                 else:
                     kind = Separable if stage.kind == "separable" else Inverted
-                    blocks.append(kind(make, stage, cin, cout, stride, number in centred))
-                    number += 1
+                    blocks.append(kind(make, stage, cin, cout, stride))
                 cin = cout
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)

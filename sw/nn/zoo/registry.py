@@ -94,7 +94,7 @@ class Metadata:
         }
 
 
-# width, resolution, classes and the blocks to be replaced (which decide the place of activations and of padding)
+# width, resolution, classes and the blocks to be replaced (which decide the place of activations)
 _Build = Callable[[float, int, int, Set[int]], nn.Module]
 
 
@@ -113,7 +113,7 @@ _HALF = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="
 
 _NETWORKS: dict[str, _Network] = {
     "mobilenet_v1": _Network(
-        lambda w, r, n, fused: EfficientNet(efficientnet.MOBILENET_V1, w, r, n, fused),
+        lambda w, r, n, fused: EfficientNet(efficientnet.MOBILENET_V1, w, r, n),
         efficientnet.MOBILENET_V1.blocks,
         "timm mobilenetv1_100",
         _HALF,
@@ -144,14 +144,14 @@ _NETWORKS: dict[str, _Network] = {
         hybrid=tuple(range(1, 10)),
     ),
     "efficientnet_lite0": _Network(
-        lambda w, r, n, fused: EfficientNet(efficientnet.LITE0, w, r, n, fused),
+        lambda w, r, n, fused: EfficientNet(efficientnet.LITE0, w, r, n),
         efficientnet.LITE0.blocks,
         "timm tf_efficientnet_lite0",
         _LITE,
         rename=lambda state: rename_efficientnet_pytorch(state, efficientnet.LITE0),
     ),
     "efficientnet_edgetpu_s": _Network(
-        lambda w, r, n, fused: EfficientNet(efficientnet.EDGETPU_S, w, r, n, fused),
+        lambda w, r, n, fused: EfficientNet(efficientnet.EDGETPU_S, w, r, n),
         efficientnet.EDGETPU_S.blocks,
         "timm efficientnet_es",
         Preprocessing(interpolation="bicubic"),
