@@ -137,6 +137,14 @@ def _parse(path: str | Path) -> onnx.ModelProto:
         raise OnnxError(f"{path}: not a readable ONNX file ({text})") from None
     if not model.graph.node:
         raise OnnxError(f"{path}: not a readable ONNX file (it holds no nodes)")
+    # protobuf leaves text that is no UTF-8 as bytes
+    graph = model.graph
+    texts = [entry.name for entry in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        texts += (node.name, node.op_type, node.domain, *node.input, *node.output)
+        texts += (attribute.name for attribute in node.attribute)
+    if any(isinstance(text, bytes) for text in texts):
+        raise OnnxError(f"{path}: not a readable ONNX file (a name in it is no UTF-8 text)")
     return model
 
 
@@ -180,7 +188,7 @@ def _node(proto: onnx.NodeProto, opset: int) -> OnnxNode:
     for attribute in proto.attribute:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
-            value = value.decode()
+            value = value.decode(errors="replace")
         elif isinstance(value, TensorProto):
             value = numpy_helper.to_array(value)
         attributes[attribute.name] = value

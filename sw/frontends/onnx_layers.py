@@ -131,8 +131,8 @@ class LayerList:
         RuntimeError, ValueError
             Of torch, if the inputs' shapes do not fit.
         """
-        # torch's module names hold no dots; a leading slash, as torch.onnx writes, says nothing
-        stem = (re.sub(r"\.+", "_", nodes[-1]).strip("/") or "layer") + suffix
+        # torch's module names hold no dots, and become code; a leading slash, as torch.onnx writes, says nothing
+        stem = (re.sub(r"[^\w/@:-]+", "_", nodes[-1], flags=re.ASCII).strip("/") or "layer") + suffix
         name, number = stem, 1
         while name in self.shapes:
             number += 1

@@ -206,7 +206,7 @@ def _average_pool(reader: Reader, node: OnnxNode) -> Value:
         node.check(count, f"averages with unequal pads {pads} that do not count; use equal pads")
         source, padding = _pad_layer(reader, source, pads, node), (0, 0)
     module = nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=count)
-    return Piece(_emit_pool(reader, node, module, source))
+    return Piece(reader.layers.emit(module, [source], [node.name]))
 
 
 def _max_pool(reader: Reader, node: OnnxNode) -> Value:
@@ -224,14 +224,7 @@ def _max_pool(reader: Reader, node: OnnxNode) -> Value:
         node.check(not ceil and wanted == got, f"pools the maximum with unequal pads {pads}; use equal pads")
         ceil = True
     module = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
-    return Piece(_emit_pool(reader, node, module, reader.tensor(node, value)))
-
-
-def _emit_pool(reader: Reader, node: OnnxNode, module: nn.Module, source: str) -> str:
-    try:
-        return reader.layers.emit(module, [source], [node.name])
-    except RuntimeError as error:
-        raise node.error(f"{str(error).splitlines()[0]}") from None
+    return Piece(reader.layers.emit(module, [reader.tensor(node, value)], [node.name]))
 
 
 # --- without effect, and left to the host --------------------------------------------------------------------------

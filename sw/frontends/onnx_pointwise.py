@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sw.frontends.onnx_file import OnnxNode
+from sw.frontends.onnx_file import OnnxError, OnnxNode
 from sw.frontends.onnx_layers import ChannelAffine, ChannelScale, Sum
 from sw.frontends.onnx_values import Padded, Piece, Tail, Value, near
 
@@ -28,6 +28,8 @@ def materialise(reader: Reader, piece: Piece) -> str:
         return piece.base
     if piece.linear:
         return _scaled(reader, piece.base, piece.slope, piece.offset, piece.nodes)
+    if not piece.low < piece.high:
+        raise OnnxError(f"node {piece.nodes[-1]!r}: the bounds {piece.low:g} and {piece.high:g} leave only a constant")
     height = piece.gate()
     if height is not None and near(height, 1.0):
         # torch's hardsigmoid(u) is clip(u / 6 + 1 / 2, 0, 1)

@@ -128,7 +128,7 @@ class Reader:
             start, stop = (node.attributes.get(key, default) for key, default in (("start", 0), ("end", None)))
             result = shape[start:stop] if node.op == "Shape" else np.int64(shape.prod())
         elif node.op in HANDLERS:
-            result = HANDLERS[node.op](self, node)
+            result = self._call(node)
         else:
             raise node.error(
                 f"operator {node.op} is not supported: "
@@ -138,6 +138,15 @@ class Reader:
         for name, value in zip(node.outputs, results, strict=False):
             shared = self._uses[name] > 1 and isinstance(value, Piece | Padded)
             self._env[name] = Piece(self._materialise(value)) if shared else value
+
+    def _call(self, node: OnnxNode) -> Any:
+        try:
+            return HANDLERS[node.op](self, node)
+        except OnnxError:
+            raise
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            # attributes and shapes that contradict each other, which torch and numpy notice
+            raise node.error((str(error).splitlines() or [type(error).__name__])[0]) from None
 
     # --- for the operators' readers --------------------------------------------------------------------------------
 

@@ -123,6 +123,31 @@ def test_quantised_models(tmp_path: Path) -> None:
     refused(model.save(tmp_path, model.add("MatMulInteger", quantised, matrix)), "node 'dynamic'")
 
 
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    model = Model(1, 3, 8, 9, opset=14)
+    x = model.add("HardSwish", model.norm(model.conv("x", 3, 4, 3, strides=(2, 1), auto_pad="SAME_UPPER"), 4))
+    pooled = model.add("Reshape", model.add("GlobalAveragePool", x), model.ints(1, -1))
+    content = model.save(tmp_path, model.add("Softmax", model.add("MatMul", pooled, np.ones((4, 2))))).read_bytes()
+    rng, read = np.random.default_rng(0), 0
+    broken = tmp_path / "broken.onnx"
+    for _ in range(150):
+        data = bytearray(content)
+        for place in rng.integers(len(data), size=2):
+            data[place] = rng.integers(256)
+        broken.write_bytes(data)
+        try:
+            read += bool(read_onnx(broken).meta["layers"])
+        except OnnxError as error:
+            assert str(error)
+    assert 0 < read < 150
+
+
+def test_names_that_are_no_names_of_code(tmp_path: Path) -> None:
+    model = Model(1, 3, 8, 9)
+    path = model.save(tmp_path, model.add("Relu", model.conv("x", 3, 4, name='a"b\n.c/d'), name="/block.1/Relu"))
+    assert read_onnx(path).meta["layers"] == {"a_b_c/d": ['a"b\n.c/d'], "block_1/Relu": ["/block.1/Relu"]}
+
+
 # --- nodes ---------------------------------------------------------------------------------------------------------
 
 NODES: dict[str, tuple[Callable[[Model], str], str]] = {
@@ -226,6 +251,18 @@ def test_nodes(name: str, tmp_path: Path) -> None:
     assert message in text
     named = [node for node in model.nodes if text.startswith(f"node {node.name!r} ({node.op_type}, opset 14): ")]
     assert len(named) == 1
+
+
+def test_bounds_that_leave_a_constant(tmp_path: Path) -> None:
+    model = Model(1, 3, 8, 9)
+    y = model.add("Min", model.add("Relu", "x"), -1)
+    refused(model.save(tmp_path, y), "node 'min_1': the bounds -1 and -1 leave only a constant")
+
+
+def test_sizes_that_contradict_each_other(tmp_path: Path) -> None:
+    model = Model(1, 3, "h", "w")
+    path = model.save(tmp_path, model.conv("x", 3, 4, 5))
+    refused(path, "node 'conv_0' (Conv, opset 13): Calculated padded input size", input_shape=(3, 4, 4))
 
 
 def test_a_constant_output_and_an_unscalable_vector(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sw.frontends.onnx_ops import HANDLERS
 from sw.frontends.onnx_reader import OnnxNetwork, read_onnx
 from tests.sw.onnx_models import Model, reference
 
@@ -397,3 +398,9 @@ def test_random_networks(seed: int, tmp_path: Path) -> None:
     noted = {name for nodes in meta["layers"].values() for name in nodes} | set(meta["without_effect"])
     assert noted == {node.name for node in model.nodes}
     assert found(network) == patterns
+
+
+def test_the_documentation_lists_every_operator() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")][2:]
+    assert {name.strip() for row in rows for name in row.split(",")} == {*HANDLERS, "Constant", "Shape", "Size"}
