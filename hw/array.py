@@ -27,7 +27,7 @@ class Array(Component):
 
     Every cycle takes one step.  All inputs of a step are given in the same cycle, T below; the array skews what
     needs skewing.  A step without work is all zeros (``w`` = 0).  The mode may change only while nothing is in
-    flight, and in GEMM mode so may `tile_rows`.
+    flight; in GEMM mode `tile_rows` may change between last steps that are rows + cols - 1 cycles apart or more.
 
     GEMM: ``w[i]`` times ``a[halo + j]`` is accumulated in PE (i, j); ``last`` marks a tile's last step.  Tiles may
     follow each other when the last steps are at least `tile_rows` cycles apart.
@@ -55,7 +55,7 @@ class Array(Component):
     stos, v_en, capture : in
         ST-OS only.
     flush : in
-        Clear the PEs, which have no reset: hold for rows + cols + 8 cycles with ``w`` = 0.
+        Clear the PEs, which have no reset: hold for :func:`hw.control.flush_cycles` with ``w`` = 0.
     out : sums(cols), out
     out_valid : out
     """

@@ -54,7 +54,7 @@ class ExecUnit(Component):
         Parameter memory; answers in the next cycle.
     events : EXEC_EVENTS, out
     flush : in
-        Clear the array, which has no reset; high for rows + cols + 8 cycles or more after every reset.
+        Clear the array, which has no reset; high for :func:`hw.control.flush_cycles` after every reset.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "PC_WIDTH",
     "REGIONS_LAYOUT",
     "Lanes",
+    "act_addr_width",
     "pixels",
     "range_width",
     "table_layout",

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import EXEC, Mode
+from hw.spec.isa import EXEC, EXEC_LIMITS, Mode
 from sw.compiler.cost import Extent, pick_mode
 from sw.compiler.errors import CompileError, check
 from sw.compiler.fold import OutputStage, Pool, fold, fold_pool
@@ -140,8 +140,9 @@ def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorCon
     (kh, kw), (sy, sx), cin, cout = op.kernel, op.stride, source.shape[0], op.weight.shape[0]
     limit = config.max_kernel
     check(max(kh, kw) <= limit, op.name, f"kernel {kh}x{kw} is larger than max_kernel={limit}; generate a larger one")
-    check(sy <= 4, op.name, f"stride {sy} along y is more than 4; split the layer")
-    check(sx <= 2, op.name, f"stride {sx} along x is more than 2; split the layer")
+    for axis, stride in (("y", sy), ("x", sx)):
+        most = EXEC_LIMITS[f"s{axis}"][1]
+        check(most is None or stride <= most, op.name, f"stride {stride} along {axis} is more than {most}; split the layer")
     for axis, pad in zip("yx", op.padding[:2], strict=True):
         field = _WIDTH[f"pad_{axis}"]
         check(pad <= field.maximum, op.name, f"padding {pad} along {axis} exceeds {field.maximum}")
