@@ -142,7 +142,8 @@ def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorCon
     check(max(kh, kw) <= limit, op.name, f"kernel {kh}x{kw} is larger than max_kernel={limit}; generate a larger one")
     for axis, stride in (("y", sy), ("x", sx)):
         most = EXEC_LIMITS[f"s{axis}"][1]
-        check(most is None or stride <= most, op.name, f"stride {stride} along {axis} is more than {most}; split the layer")
+        fits = most is None or stride <= most
+        check(fits, op.name, f"stride {stride} along {axis} is more than {most}; split the layer")
     for axis, pad in zip("yx", op.padding[:2], strict=True):
         field = _WIDTH[f"pad_{axis}"]
         check(pad <= field.maximum, op.name, f"padding {pad} along {axis} exceeds {field.maximum}")
