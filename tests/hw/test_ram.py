@@ -128,10 +128,14 @@ def test_equal_memories_are_one_module() -> None:
     assert verilog.count("rowcast_ram_16x8_w8_r_ra store (") == 2
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")  # looked at, not built in
 def test_contents_and_attributes() -> None:
     layout = data.StructLayout({"low": 4, "high": 4})
-    assert Ram.of(memory.Memory(shape=layout, depth=4, init=[])) == Ram(8, 4, (), ())
-    assert Ram.of(memory.Memory(shape=8, depth=4, init=[0, 1])) is None
+    empty = memory.Memory(shape=layout, depth=4, init=[])
+    filled = memory.Memory(shape=8, depth=4, init=[0, 1])
+    assert Ram.of(empty) == Ram(8, 4, (), ())
+    assert Ram.of(filled) is None
+    del empty, filled
     ram = Ram(8, 4, (8,), ((),), (("ram_style", "block"),))
     assert '(* ram_style = "block" *) reg [7:0] words [0:3];' in ram.verilog()
 
