@@ -136,6 +136,7 @@ def test_contents_and_attributes() -> None:
     assert Ram.of(empty) == Ram(8, 4, (), ())
     assert Ram.of(filled) is None
     del empty, filled
+    gc.collect()  # while the warning is ignored
     ram = Ram(8, 4, (8,), ((),), (("ram_style", "block"),))
     assert '(* ram_style = "block" *) reg [7:0] words [0:3];' in ram.verilog()
 
