@@ -1,5 +1,6 @@
 """Memories as written to Verilog behave as Amaranth's simulator says, on random traffic, in Icarus Verilog."""
 
+import gc
 import random
 import subprocess
 from pathlib import Path
