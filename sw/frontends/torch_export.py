@@ -41,6 +41,7 @@ from sw.frontends.values import (
     Joined,
     Matmul,
     Mean,
+    Padded,
     QuantConstant,
     Quantised,
     Real,
@@ -229,6 +230,7 @@ class Importer:
     def tensor_of(self, node: Any, layer: str) -> str:
         """Return the int8 tensor behind an operand; raise CompileError if it has none."""
         value = self.values[node] if isinstance(node, Node) else node
+        check(not isinstance(value, Padded), layer, f"its operand ({node}) is padded; {need('aten.pad')}")
         check(isinstance(value, Real), layer, f"an operand ({node}) is not int8; {_WAY_OUT}")
         assert isinstance(value, Real)
         return value.tensor
@@ -270,6 +272,8 @@ class Importer:
                     return value.tensor
                 name = f"{value.tensor}.requantise"
                 return self._add(Requantise, name, old.shape, spec, input=value.tensor, clamp=limits)
+            case Padded():
+                raise CompileError(layer, f"quantises a padded map: {need('aten.pad')}")
             case Clamped():
                 clamp = _clamp(value.clamp, spec, limits)
                 shape = self.tensors[value.source].shape
@@ -313,8 +317,8 @@ class Importer:
             check(value.residual is None, value.layer, "addition onto a linear layer needs a quantize between")
             return self._add(Linear, value.layer, (cout, 1, 1), spec, **shared)
         _, height, width = self.tensors[value.source].shape
-        (kh, kw), (py, px), (sy, sx) = value.weight.data.shape[2:], value.padding, value.stride
-        shape = (cout, (height + 2 * py - kh) // sy + 1, (width + 2 * px - kw) // sx + 1)
+        (kh, kw), (sy, sx), (top, left, bottom, right) = value.weight.data.shape[2:], value.stride, value.padding
+        shape = (cout, (height + top + bottom - kh) // sy + 1, (width + left + right - kw) // sx + 1)
         return self._add(
             Conv,
             value.layer,
@@ -322,7 +326,7 @@ class Importer:
             spec,
             **shared,
             stride=value.stride,
-            padding=(py, px, py, px),
+            padding=value.padding,
             groups=value.groups,
             linear=value.clamp == UNBOUNDED,
             residual=value.residual,

@@ -19,6 +19,7 @@ from sw.frontends.values import (
     Joined,
     Matmul,
     Mean,
+    Padded,
     Pending,
     QuantConstant,
     Real,
@@ -74,14 +75,17 @@ def _conv(importer: Importer, node: Node) -> Value:
     check(not isinstance(padding, str), layer, f"padding={padding!r}; give numbers")
     quantised = _weight(importer, weight, layer)
     check(quantised.data.ndim == 4, layer, f"its weight is {quantised.data.shape}; only 2-D convolutions run")
+    value = importer.values[source]
+    outer = value.padding if isinstance(value, Padded) else (0, 0, 0, 0)
+    tensor = value.tensor if isinstance(value, Padded) else importer.tensor_of(source, layer)
     return Matmul(
         layer=layer,
-        source=importer.tensor_of(source, layer),
+        source=tensor,
         weight=quantised,
         bias=_bias(importer, bias),
         conv=True,
         stride=_pair(stride),
-        padding=_pair(padding),
+        padding=tuple(more + own for more, own in zip(outer, _pair(padding) * 2, strict=True)),
         groups=int(groups),
     )
 
@@ -110,6 +114,20 @@ def _linear(importer: Importer, node: Node) -> Value:
         f"a linear layer of {quantised.data.shape[1]} inputs over {shape}; flatten the input first",
     )
     return Matmul(layer=layer, source=tensor, weight=quantised, bias=_bias(importer, bias), conv=False)
+
+
+def _pad(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    source, pads, mode, number = _arguments(node, "input pad mode value", mode="constant")
+    zeros = mode == "constant" and number in (None, 0)
+    check(zeros, layer, f"pads in mode {mode!r} with {number}; {need('aten.pad')}")
+    check(
+        len(pads) in (2, 4) and min(pads) >= 0,
+        layer,
+        f"pads by {list(pads)}; only lines and pixels can be padded, by 0 or more",
+    )
+    left, right, top, bottom = (*pads, 0, 0)[:4]
+    return Padded(importer.tensor_of(source, layer), (top, left, bottom, right))
 
 
 def _clamp_to(low: float, high: float) -> Handler:
@@ -296,6 +314,7 @@ HANDLERS: dict[str, Handler] = {
     "conv2d": _conv,
     "convolution": _convolution,
     "linear": _linear,
+    "pad": _pad,
     "relu": _clamp_to(0.0, math.inf),
     "relu6": _clamp_to(0.0, 6.0),
     "hardtanh": _hardtanh,

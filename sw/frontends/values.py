@@ -20,6 +20,7 @@ __all__ = [
     "Joined",
     "Matmul",
     "Mean",
+    "Padded",
     "Pending",
     "QuantConstant",
     "Quantised",
@@ -55,6 +56,14 @@ class Real:
     tensor: str
 
 
+@dataclass(frozen=True)
+class Padded:
+    """The dequantised values of an int8 tensor with zeros around: `padding` is (top, left, bottom, right)."""
+
+    tensor: str
+    padding: tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class QuantConstant:
     """Dequantised integers that are no activation: `data` with one scale per entry of axis 0."""
@@ -73,7 +82,7 @@ class Matmul:
     bias: npt.NDArray[np.float64] | None
     conv: bool
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     residual: str | None = None
     clamp: Bounds = UNBOUNDED
@@ -133,7 +142,7 @@ class Joined:
 
 
 Pending = Matmul | Sum | Clamped | Curve | Gated | Mean | Joined
-Value = Input | Quantised | Real | QuantConstant | Pending | torch.Tensor | tuple["Real", ...]
+Value = Input | Quantised | Real | Padded | QuantConstant | Pending | torch.Tensor | tuple["Real", ...]
 
 
 def bounded(value: Value, bounds: Bounds, layer: str) -> Value | None:

@@ -24,9 +24,10 @@ and the end of a network::
     t8 = q(linear(dq(t7), w4, bias4), s4, z4)
     return dq(t8)
 
-So a quantised operation is what lies between ``dq`` and ``q``: a convolution or linear, perhaps an addition whose
-other operand comes from ``dq``, perhaps a clamp (``hardtanh``, ``relu``).  A tensor with several users has one ``q``
-and one ``dq`` per user.  Operations that only move bytes (slice, cat, flatten) have equal parameters before and behind.
+So a quantised operation is what lies between ``dq`` and ``q``: a convolution (with ``pad`` in front perhaps) or linear,
+perhaps an addition whose other operand comes from ``dq``, perhaps a clamp (``hardtanh``, ``relu``).  A tensor with
+several users has one ``q`` and one ``dq`` per user.  Operations that only move bytes (slice, cat, flatten) have equal
+parameters before and behind.
 """
 
 from __future__ import annotations

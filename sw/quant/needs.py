@@ -21,7 +21,7 @@ _NEEDS = {
     "bmm": "products of two activations are not executed; only convolutions and linear layers with constant weights",
     "sub": "subtraction is not executed; negate the weights of one branch and add",
     "add": "only tensors of one shape are added; fold a constant into a bias",
-    "pad": "padding belongs to the convolution (its padding argument, zeros)",
+    "pad": "only zeros around lines and pixels are padded, and only in front of convolutions, which do it themselves",
     "upsample_bilinear2d": "interpolation is not executed; resize on the host",
     "upsample_nearest2d": "interpolation is not executed; resize on the host",
 }

@@ -40,10 +40,12 @@ WEIGHT_MAX = 127
 _EPS = 2.0**-12
 """Smallest activation scale; keeps a constant tensor's scale a usable multiplier."""
 
-MATMUL = {aten.conv2d.default, aten.convolution.default, aten.linear.default}
+CONVOLUTION = {aten.conv2d.default, aten.convolution.default}
+MATMUL = CONVOLUTION | {aten.linear.default}
 CLAMP = {aten.relu.default, aten.hardtanh.default}
 CONCAT = {aten.cat.default}
 CURVES = {aten.hardswish.default, aten.hardsigmoid.default}
+PAD = aten.pad.default
 LISTS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 VIEWS = {
     aten.slice.Tensor,
@@ -129,6 +131,16 @@ def _is_gate(node: Node) -> bool:
     return len(source) == len(gate) == 4 and gate == (*source[:2], 1, 1)
 
 
+def _is_padding(node: Node) -> bool:
+    """Whether a node puts zeros around the pixels of a map, for convolutions alone, which then pad themselves."""
+    if node.target is not PAD:
+        return False
+    pads, mode, value = (*node.args[1:], *("constant", None)[len(node.args) - 2 :])
+    edges = len(pads) in (2, 4) and all(isinstance(pad, int) and pad >= 0 for pad in pads)
+    zeros = mode == "constant" and value in (None, 0)
+    return edges and zeros and all(user.target in CONVOLUTION and user.args[0] is node for user in node.users)
+
+
 class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates what the accelerator's output stage writes as int8, and nothing in between.
 
@@ -140,6 +152,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
       This is ``q = clamp(round(conv * M + (r - z_r) * m) + z)`` of :mod:`hw.spec.numerics`.
     * Other additions, clamps, global average pooling, h-swish, h-sigmoid and channel gates (squeeze-and-excite): inputs
       and result, each with its own range.
+    * Zeros around the input of convolutions (``nn.ZeroPad2d``): the input alone, in front of them, because they become
+      the convolutions' padding.  0 is always representable (the zero point).
     * Concatenation: all inputs and the result share one range.  Slices, chunks, splits and reshapes share their
       input's.  So none of them requantises: the producers write straight into the concatenated tensor.
 
@@ -188,7 +202,7 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
                 _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), self.activation)
             elif node.target in CONCAT:
                 self._concat(node)
-            elif node.target in LISTS:
+            elif node.target in LISTS or _is_padding(node):
                 _annotate(node, {node.all_input_nodes[0]: self.activation}, None)
             elif node.target in VIEWS:
                 self._view(node)
@@ -197,7 +211,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     def _matmul(self, node: Node) -> None:
         source, weight = node.args[:2]
         assert isinstance(source, Node) and isinstance(weight, Node)
-        _annotate(node, {source: self.activation, weight: self.weight}, None)
+        inputs = {weight: self.weight} if _is_padding(source) else {source: self.activation, weight: self.weight}
+        _annotate(node, inputs, None)
         last = node
         user = _only_user(last)
         if user is not None and not _annotated(user) and _is_tensor_add(user) and user.args[0] is not user.args[1]:

@@ -140,6 +140,38 @@ def test_views_splits_and_unfused_sums() -> None:
     assert max(compare(exported, graph, "tiny", data[0]).values()) <= 1
 
 
+@pytest.mark.parametrize("pads", [(0, 1, 0, 1), (2, 0, 1, 3), (0, 5, 4, 0)])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_zero_padding_becomes_the_convolutions(pads: tuple[int, int, int, int], groups: int) -> None:
+    conv = nn.Conv2d(4, 4, 3, 2, padding=(0, 1), groups=groups)
+    exported, data = quantised(nn.Sequential(nn.ZeroPad2d(pads), conv), 4, 7, 8)
+    graph = import_program(exported)
+    (op,) = graph.ops
+    left, right, top, bottom = pads
+    assert isinstance(op, Conv) and op.name == "1" and op.padding == (top, left + 1, bottom, right + 1)
+    # the input's zero point is not 0, so padding with bytes of 0 would be seen
+    assert graph[graph.inputs[0]].zero_point != 0
+    assert max(compare(exported, graph, "tiny", data[0]).values()) <= 1
+
+
+def test_padding_joins_batch_norm_and_shortcut() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 5, 1)
+            self.pad, self.conv, self.bn = nn.ZeroPad2d((1, 0, 0, 1)), nn.Conv2d(5, 5, 2, bias=False), nn.BatchNorm2d(5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.stem(x))
+            return torch.relu(x + self.bn(self.conv(self.pad(x))))
+
+    exported, data = quantised(Net(), 3, 6, 7)
+    graph = import_program(exported)
+    _, op = graph.ops
+    assert isinstance(op, Conv) and op.residual is not None and op.padding == (0, 1, 1, 0)
+    assert max(compare(exported, graph, "edge8", data[1]).values()) <= 1
+
+
 def test_relu6_becomes_a_clamp() -> None:
     exported, _ = quantised(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6()), 3, 4, 4)
     graph = import_program(exported)
@@ -174,7 +206,7 @@ def hand(function, **options):
     return torch.export.export(Hand(function, **options).eval(), (torch.randn(1, 4, 6, 6),))
 
 
-conv2d = nn.functional.conv2d
+conv2d, pad = nn.functional.conv2d, nn.functional.pad
 
 
 def test_a_tensor_quantised_in_another_way_is_requantised() -> None:
@@ -210,6 +242,11 @@ def test_a_tensor_quantised_in_another_way_is_requantised() -> None:
         (lambda x, w: conv2d(x, w), {"zero": 5}, "zero point"),
         (lambda x, w: conv2d(x, w), {"axis": 1}, "axis 1; output channels"),
         (lambda x, w: conv2d(torch.tan(x), w), {}, "operator aten.tan is not supported"),
+        (lambda x, w: conv2d(pad(x, (1, 1), value=2.0), w), {}, "pads in mode 'constant' with 2.0; only zeros"),
+        (lambda x, w: conv2d(pad(x, (1, 1, 1, 1), mode="reflect"), w), {}, "pads in mode 'reflect'"),
+        (lambda x, w: conv2d(pad(x, (-1, 1)), w), {}, r"pads by \[-1, 1\]; only lines and pixels"),
+        (lambda x, w: pad(x, (1, 1)).mean([2, 3]), {}, "is padded; only zeros .* in front of convolutions"),
+        (lambda x, w: pad(x, (1, 1)), {}, "quantises a padded map: only zeros"),
     ],
 )
 def test_what_is_not_supported_is_named(function, options: dict, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -362,6 +364,9 @@ def test_unsupported_operators_are_named() -> None:
         lambda x: F.adaptive_avg_pool2d(x, 2),
         lambda x: x + 1,
         lambda x: x + x.mean((2, 3), keepdim=True),
+        lambda x: F.pad(x, (1, 1)) + 0,
+        lambda x: F.relu(F.pad(x, (1, 1))),
+        lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
     ],
 )
 def test_what_only_looks_supported_is_refused(function) -> None:
@@ -371,6 +376,39 @@ def test_what_only_looks_supported_is_refused(function) -> None:
 
     with pytest.raises(UnsupportedOperatorError, match="is not supported by the accelerator"):
         prepare(Net().eval(), (torch.zeros(1, 3, 4, 4),))
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        nn.ZeroPad2d((0, -1, 0, 0)),
+        nn.ConstantPad2d(1, 1.0),
+        nn.ReflectionPad2d(1),
+        nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 0),
+        nn.Sequential(nn.ZeroPad2d(1), nn.ZeroPad2d(1)),
+    ],
+)
+def test_other_padding_in_front_of_a_convolution_is_refused(pad) -> None:
+    example = torch.zeros(1, 3, 6, 6)
+    channels = pad(example).shape[1]
+    with pytest.raises(UnsupportedOperatorError, match=r"layer 'pad.*only zeros around lines and pixels are padded"):
+        prepare(nn.Sequential(OrderedDict(pad=pad, conv=nn.Conv2d(channels, 4, 3))).eval(), (example,))
+
+
+def test_zero_padding_has_no_range_of_its_own() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+            self.first, self.second = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(3, 4, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.pad(x)
+            return torch.cat([self.first(y), self.second(y)], 1)
+
+    graph = convert_graph(Net(), 3, 6, 6)
+    pad = only(graph, aten.pad.default)
+    assert pad.args[0].target is DQ and {user.target for user in pad.users} == {aten.conv2d.default}
 
 
 def test_training_mode_is_refused() -> None:
