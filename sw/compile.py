@@ -90,22 +90,49 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.compile",
         description="Compile a quantised network to a program for one accelerator configuration.",
-        epilog="A .pt2 file is a network quantised with sw.quant and written by sw.quant.save (batch size 1). "
+        epilog="Networks of the zoo (mobilenet_v2, mobilenet_v2:fuse_half, ..., see docs/zoo.md) need --weights and "
+        "--calib.  A .pt2 file is a network quantised with sw.quant and written by sw.quant.save (batch size 1). "
         "An .onnx file is a floating-point network (operator set 11 or newer), which --calib quantises.",
     )
     parser.add_argument(
-        "network", metavar="NET", help="digits, digits:fuse_half, digits:fuse_full, a .pt2 or an .onnx file"
-    )
-    parser.add_argument("--weights", metavar="F", help="weights (.npz of the training script) for a network by name")
-    parser.add_argument(
-        "--calib", metavar="F", help="preprocessed inputs to calibrate an .onnx file with: a .npy or a folder of them"
+        "network",
+        metavar="NET",
+        help="digits, digits:fuse_half, digits:fuse_full, a network of the zoo, a .pt2 or an .onnx file",
     )
     parser.add_argument(
-        "--input-shape", metavar="CxHxW", type=_sizes, help="input shape of an .onnx file that leaves it open"
+        "--weights", metavar="F", help="weights for a network by name: .npz, or for the zoo also a .pth of torch.save"
+    )
+    parser.add_argument(
+        "--random-weights", action="store_true", help="compile a network of the zoo untrained, for its size and cycles"
+    )
+    parser.add_argument(
+        "--calib",
+        metavar="F",
+        help="what to calibrate with: for the zoo pictures (a folder, or a tar with labels.csv), for an .onnx file "
+        "preprocessed inputs (a .npy or a folder of them)",
+    )
+    parser.add_argument(
+        "--calib-pictures",
+        metavar="N",
+        type=_count,
+        default=64,
+        help="pictures to take at most, spread over the set (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--input-shape",
+        metavar="CxHxW",
+        type=_sizes,
+        help="input shape of an .onnx file that leaves it open, or of a network of the zoo (default 3x224x224)",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
@@ -133,6 +160,8 @@ def _compile(options: argparse.Namespace, config: AcceleratorConfig) -> Program:
         weights=options.weights,
         calibration=options.calib,
         input_shape=options.input_shape,
+        pictures=options.calib_pictures,
+        random_weights=options.random_weights,
         progress=_progress,
     )
     graph = import_program(network.exported, name=network.name, meta=network.meta)

@@ -1,4 +1,4 @@
-"""Calibration inputs of a network that does not say how pictures become its inputs: arrays in ``.npy`` files."""
+"""Calibration inputs: pictures for a network of the zoo, else arrays in ``.npy`` files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sw.nn.pictures import Pictures
+from sw.nn.zoo import Metadata
+from sw.preprocessing import preprocess
 from sw.quant import QuantisationError
 
-__all__ = ["calibration_batches"]
+__all__ = ["calibration_batches", "picture_batches"]
 
 _BATCH = 8
 
@@ -42,6 +45,31 @@ def calibration_batches(path: str | Path, shape: Sequence[int]) -> list[Tensor]:
     if not len(inputs):
         raise QuantisationError(f"{path}: holds no inputs; 32 or more make good ranges")
     return list(inputs.split(_BATCH))
+
+
+def picture_batches(path: str | Path, about: Metadata, count: int) -> list[Tensor]:
+    """Return calibration pictures, preprocessed, in batches.
+
+    Parameters
+    ----------
+    path
+        See :class:`sw.nn.pictures.Pictures`; labels are not used.
+    about
+        What the network takes.
+    count
+        How many to take, at even distances, so that of a set sorted by class many classes are among them.  A smaller
+        set is taken whole.
+
+    Raises
+    ------
+    sw.nn.pictures.PictureError
+        If the set or a picture cannot be read.
+    """
+    pictures = Pictures(path)
+    count = min(count, len(pictures))
+    chosen = [pictures.entries[index * len(pictures) // count] for index in range(count)]
+    inputs = [preprocess(pictures.image(entry), about.input_shape, about.preprocessing) for entry in chosen]
+    return list(torch.from_numpy(np.stack(inputs)).split(_BATCH))
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from sw.nn.zoo import Metadata
+from sw.preprocessing import SUFFIXES, decode, preprocess
 
-__all__ = ["Entry", "PictureError", "Pictures", "batches", "preprocess", "topk"]
+__all__ = ["Entry", "PictureError", "Pictures", "batches", "topk"]
 
 LABELS = "labels.csv"
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class PictureError(ValueError):
@@ -71,7 +69,7 @@ class Pictures:
         else:
             raise PictureError(f"{self.path}: no such folder or tar of pictures")
         if not self.entries:
-            raise PictureError(f"{self.path}: holds no pictures ({', '.join(_SUFFIXES)})")
+            raise PictureError(f"{self.path}: holds no pictures ({', '.join(SUFFIXES)})")
 
     def _folder(self) -> list[Entry]:
         folders = sorted(item for item in self.path.iterdir() if item.is_dir())
@@ -80,7 +78,7 @@ class Pictures:
             Entry(file.relative_to(self.path).as_posix(), label)
             for folder, label in places
             for file in sorted(folder.rglob("*"))
-            if file.suffix.lower() in _SUFFIXES
+            if file.suffix.lower() in SUFFIXES
         ]
 
     def _listed(self, tar: tarfile.TarFile) -> list[Entry]:
@@ -118,30 +116,9 @@ class Pictures:
                 if member is None:
                     raise OSError("not a file")
                 data = member.read()
-            with Image.open(io.BytesIO(data)) as opened:
-                return opened.convert("RGB")
+            return decode(io.BytesIO(data)).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tarfile.TarError) as error:
             raise PictureError(f"{self.path}: {entry.name} cannot be decoded ({error}); mend or remove it") from None
-
-
-def preprocess(image: Image.Image, about: Metadata) -> npt.NDArray[np.float32]:
-    """Return a picture as a network's input (3, H, W), normalised.
-
-    The shorter side is resized to H / crop and the centre H x W cut out; a picture that has the input's size already
-    is taken as it is.
-    """
-    how, (_, height, width) = about.preprocessing, about.input_shape
-    if image.size != (width, height):
-        short = round(height / how.crop)
-        scale = short / min(image.size)
-        size = (max(short, int(image.width * scale)), max(short, int(image.height * scale)))
-        image = image.resize(size, _FILTERS[how.interpolation])
-        left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-        image = image.crop((left, top, left + width, top + height))
-    low, high = how.range
-    pixels = np.asarray(image, np.float32).transpose(2, 0, 1) * np.float32((high - low) / 255) + np.float32(low)
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (how.mean, how.std))
-    return np.ascontiguousarray((pixels - mean) / std)
 
 
 def batches(
@@ -157,7 +134,8 @@ def batches(
     chosen = pictures.entries[:limit]
     for start in range(0, len(chosen), batch):
         part = chosen[start : start + batch]
-        yield torch.from_numpy(np.stack([preprocess(pictures.image(entry), about) for entry in part])), part
+        inputs = [preprocess(pictures.image(entry), about.input_shape, about.preprocessing) for entry in part]
+        yield torch.from_numpy(np.stack(inputs)), part
 
 
 @torch.no_grad()

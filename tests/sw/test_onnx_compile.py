@@ -116,7 +116,7 @@ def test_the_command_line_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([path, *shape, "--calib", str(text)], "text.npy: not a readable .npy"),
         ([path, *shape, "--weights", "w.npz"], "holds its own weights"),
         (["nowhere.onnx"], "nowhere.onnx: no such file"),
-        (["digits", "--calib", str(empty)], "--calib is for .onnx files; digits brings its own"),
+        (["digits", "--calib", str(empty)], "--calib is for .onnx files and networks of the zoo; digits brings"),
         (["net.pt2", *shape], "--input-shape is for .onnx files"),
     ]:
         assert tool.main([*arguments, "--out", str(out)]) == 2

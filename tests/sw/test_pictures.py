@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from sw.nn import zoo
-from sw.nn.pictures import Entry, PictureError, Pictures, batches, preprocess, topk
+from sw.nn.pictures import Entry, PictureError, Pictures, batches, topk
+from sw.preprocessing import preprocess
 
 torch.set_num_threads(1)
 
 ABOUT = zoo.metadata("mobilenet_v2", resolution=32)
+LITE = zoo.metadata("efficientnet_lite0", resolution=32)
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> bytes:
@@ -63,17 +65,17 @@ def test_tar_in_the_order_of_its_labels(tmp_path: Path, prefix: str) -> None:
 def test_preprocessing_resizes_crops_and_normalises() -> None:
     picture = Image.new("RGB", (80, 40), (255, 0, 51))
     picture.paste((0, 0, 0), (0, 0, 10, 40))  # the left eighth, which the crop removes
-    found = preprocess(picture, ABOUT)
+    found = preprocess(picture, ABOUT.input_shape, ABOUT.preprocessing)
     assert found.shape == (3, 32, 32) and found.dtype == np.float32
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     np.testing.assert_allclose(found, np.broadcast_to(np.reshape(expected, (3, 1, 1)), found.shape), atol=1e-5)
-    lite = preprocess(picture, zoo.metadata("efficientnet_lite0", resolution=32))
+    lite = preprocess(picture, (3, 32, 32), LITE.preprocessing)
     np.testing.assert_allclose(lite[:, 9, 9], [1, -127 / 128, (51 - 127) / 128], atol=1e-5)
 
 
 def test_a_picture_of_the_inputs_size_is_not_resampled() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    found = preprocess(Image.fromarray(pixels), zoo.metadata("efficientnet_lite0", resolution=32))
+    found = preprocess(Image.fromarray(pixels), (3, 32, 32), LITE.preprocessing)
     np.testing.assert_array_equal(found * 128 + 127, pixels.transpose(2, 0, 1))
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,35 +23,13 @@ from sw.nn.zoo.mnasnet import MnasNetB1
 from sw.nn.zoo.mobilenet_v2 import MobileNetV2
 from sw.nn.zoo.mobilenet_v3 import LARGE, SMALL, MobileNetV3
 from sw.nn.zoo.resnet import ResNet50
+from sw.preprocessing import Preprocessing
 
 __all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "parse"]
 
 
 class ZooError(ValueError):
     """A network name or an argument the zoo does not know; the message says what it knows."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes a network's input: ``(x - mean) / std`` with x in `range`.
-
-    Parameters
-    ----------
-    range
-        Values of black and white before normalisation.
-    mean, std
-        Per channel (red, green, blue), in the units of `range`.
-    crop
-        Side of the centre crop over the shorter side of the resized picture.
-    interpolation
-        Of the resizing.
-    """
-
-    range: tuple[float, float] = (0.0, 1.0)
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    crop: float = 0.875
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -83,15 +61,7 @@ class Metadata:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``input`` of a program's `meta`."""
-        how = self.preprocessing
-        return {
-            "shape": list(self.input_shape),
-            "range": list(how.range),
-            "mean": list(how.mean),
-            "std": list(how.std),
-            "crop": how.crop,
-            "interpolation": how.interpolation,
-        }
+        return {"shape": list(self.input_shape), **self.preprocessing.to_json()}
 
 
 # width, resolution, classes and the blocks to be replaced (which decide the place of activations)
