@@ -8,8 +8,9 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from hw.array import Array
 from hw.delay import delayed
-from hw.gemm_sequencer import WEIGHT_POINTER_WIDTH, GemmSequencer
+from hw.gemm_sequencer import GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
+from hw.operand_request import WEIGHT_POINTER_WIDTH
 from hw.ports import ReadSignature, UnitSignature, WriteSignature
 from hw.result_writer import ResultWriter
 from hw.select import select

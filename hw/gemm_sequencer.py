@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.layouts import act_addr_width, range_width, table_layout
+from hw.layouts import act_addr_width, table_layout
+from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline
 from hw.ports import ReadSignature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.window import X_WIDTH, lane_range
+from hw.window import X_WIDTH
 
-__all__ = ["POINTER_WIDTH", "WEIGHT_POINTER_WIDTH", "GemmSequencer"]
-
-POINTER_WIDTH = 28
-"""Bits of a signed byte pointer: addresses of 24 bits, plus what padding subtracts and overhang adds."""
-
-WEIGHT_POINTER_WIDTH = 24
-"""Bits of a weight word pointer."""
+__all__ = ["GemmSequencer"]
 
 
 class GemmSequencer(Component):
@@ -81,7 +75,6 @@ class GemmSequencer(Component):
         rows, cols, halo = config.rows, config.cols, config.halo
         pointer = signed(POINTER_WIDTH)
         position = signed(X_WIDTH)
-        bound = range_width(config.read_lanes)
 
         vec, single = Signal(), Signal()
         m.d.comb += [vec.eq(cfg.mode == Mode.VEC), single.eq(vec | cfg.depthwise)]
@@ -154,37 +147,32 @@ class GemmSequencer(Component):
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
             ]
 
-        stage_b = data.StructLayout(
-            {
-                "addr": pointer,
-                "x": position,
-                "line_valid": 1,
-                "weight": WEIGHT_POINTER_WIDTH,
-                "lane": range(rows),
-                "last": 1,
-                "rows": range(rows + 1),
-            }
-        )
-        b_valid, b = Signal(), Signal(stage_b)
-        b_ready, c_ready = Signal(), Signal()
-        advance = Signal()
-        m.d.comb += [b_ready.eq(~b_valid | c_ready), advance.eq(run & b_ready)]
         input_line = Signal(position)
         tap_x = Signal(4)  # depthwise weights are stored last tap of a line first, for the ST-OS window
         m.d.comb += [input_line.eq(line_index + ky), tap_x.eq(Mux(single, cfg.kw - 1 - kx, kx))]
-        with m.If(b_ready):
-            m.d.sync += [
-                b_valid.eq(run),
-                b.addr.eq(tap_base + tile_x + tap_x - cfg.pad_x - halo),
-                b.x.eq(tile_x + tap_x - cfg.pad_x),
-                b.line_valid.eq((input_line >= 0) & (input_line < cfg.in_h)),
-                b.weight.eq(weight),
-                b.lane.eq(lane),
-                b.last.eq(last_step),
-                b.rows.eq(block_rows),
-            ]
+        held = Signal()
+        requests = request_pipeline(
+            m,
+            config,
+            cfg,
+            self.operand,
+            run=run,
+            step={
+                "addr": tap_base + tile_x + tap_x - cfg.pad_x - halo,
+                "x": tile_x + tap_x - cfg.pad_x,
+                "line_valid": (input_line >= 0) & (input_line < cfg.in_h),
+                "weight": weight,
+                "lane": lane,
+                "last": last_step,
+                "rows": block_rows,
+            },
+            admit=~held,
+            first=halo,
+            count=cols,
+        )
+        c = requests.step
 
-        with m.If(advance):
+        with m.If(requests.advance):
             m.d.sync += [kx.eq(kx + 1), weight.eq(weight + 1)]
             with m.If(last_kx):
                 next_tap_base = tap_base + cfg.in_pitch
@@ -237,20 +225,6 @@ class GemmSequencer(Component):
                         with m.If(last_outer):
                             m.d.sync += run.eq(0)
 
-        # --- stage B: lanes inside the line; stage C: the request
-        lo, hi = lane_range(m, b.x, cfg.in_w, b.line_valid, first=halo, count=cols)
-        c_valid, c = Signal(), Signal(stage_b)
-        c_lo, c_hi = Signal(bound), Signal(bound)
-        c_beyond = Signal()
-        with m.If(c_ready):
-            m.d.sync += [
-                c_valid.eq(b_valid),
-                c.eq(b),
-                c_lo.eq(lo),
-                c_hi.eq(hi),
-                c_beyond.eq((hi != 0) & (b.addr + hi > config.act_bytes)),
-            ]
-
         # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used
         # rows must not reach PEs that still finish earlier tiles, the last one rows + cols - 2 cycles after the first
         drain = Signal(range(rows + 1))
@@ -259,25 +233,17 @@ class GemmSequencer(Component):
         used_rows = Signal(range(rows + 1))
         may_end = Signal()
         m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
-        held = Signal()
-        m.d.comb += held.eq(c.last & ~vec & ~may_end)
-        request = self.operand.req
         m.d.comb += [
-            request.valid.eq(c_valid & ~held),
-            request.payload.addr.eq(c.addr),
-            request.payload.lo.eq(c_lo),
-            request.payload.hi.eq(c_hi),
-            request.payload.fill.eq(cfg.in_zp),
-            self.issue.eq(request.valid & request.ready),
-            c_ready.eq(~c_valid | self.issue),
+            held.eq(c.last & ~vec & ~may_end),
+            self.issue.eq(requests.issued),
             self.weight_addr.eq(c.weight),
             self.lane.eq(c.lane),
             self.one_lane.eq(cfg.depthwise),
             self.last.eq(c.last),
             self.tile_rows.eq(c.rows),
-            self.drain_wait.eq(c_valid & held),
-            self.range_error.eq(c_valid & c_beyond),
-            self.active.eq(Cat(setup, run, b_valid, c_valid).any()),
+            self.drain_wait.eq(requests.waiting & held),
+            self.range_error.eq(requests.range_error),
+            self.active.eq(Cat(setup, run, requests.busy).any()),
         ]
         with m.If(self.issue & c.last & ~vec):
             m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]

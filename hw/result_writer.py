@@ -7,8 +7,8 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.delay import delayed
-from hw.gemm_sequencer import POINTER_WIDTH
 from hw.layouts import PARAM_LAYOUT, act_addr_width, range_width, table_layout
+from hw.operand_request import POINTER_WIDTH
 from hw.output_stage import OutputStage
 from hw.pooling import Pooling
 from hw.ports import ReadSignature, WriteSignature

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.gemm_sequencer import POINTER_WIDTH, WEIGHT_POINTER_WIDTH
-from hw.layouts import act_addr_width, range_width, table_layout
+from hw.layouts import act_addr_width, table_layout
+from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline, step_layout
 from hw.ports import ReadSignature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.window import X_WIDTH, lane_range
+from hw.window import X_WIDTH
 
 __all__ = ["StosSequencer"]
 
@@ -165,37 +164,31 @@ class StosSequencer(Component):
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
             ]
 
-        stage_b = data.StructLayout(
-            {
-                "addr": pointer,
-                "x": position,
-                "line_valid": 1,
-                "capture": 1,
-                "weight": WEIGHT_POINTER_WIDTH,
-                "lane": range(rows),
-                "last": 1,
-                "rows": range(rows + 1),
-            }
-        )
-        b_valid, b = Signal(), Signal(stage_b)
-        b_ready, c_ready, advance = Signal(), Signal(), Signal()
-        m.d.comb += [b_ready.eq(~b_valid | c_ready), advance.eq(run & b_ready)]
         window_x = Signal(position)  # pixel in the leftmost window register when the last tap (kw - 1) is multiplied
         m.d.comb += window_x.eq(tile_x + cfg.kw - 1 - cfg.pad_x - halo)
-        with m.If(b_ready):
-            m.d.sync += [
-                b_valid.eq(run),
-                b.addr.eq(load_base + window_x),
-                b.x.eq(window_x),
-                b.line_valid.eq((load_line >= 0) & (load_line < cfg.in_h)),
-                b.capture.eq(capture),
-                b.weight.eq(weight),
-                b.lane.eq(lane),
-                b.last.eq(last_load & last_phase),
-                b.rows.eq(tile_rows),
-            ]
+        admit = Signal()
+        requests = request_pipeline(
+            m,
+            config,
+            cfg,
+            self.operand,
+            run=run,
+            step={
+                "addr": load_base + window_x,
+                "x": window_x,
+                "line_valid": (load_line >= 0) & (load_line < cfg.in_h),
+                "capture": capture,
+                "weight": weight,
+                "lane": lane,
+                "last": last_load & last_phase,
+                "rows": tile_rows,
+            },
+            admit=admit,
+            first=0,
+            count=config.read_lanes,
+        )
 
-        with m.If(advance):
+        with m.If(requests.advance):
             m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
             with m.If(capture):
                 m.d.sync += [ky.eq(ky + cfg.sy), weight.eq(weight + capture_words)]
@@ -261,26 +254,12 @@ class StosSequencer(Component):
                             with m.If(last_outer):
                                 m.d.sync += run.eq(0)
 
-        # --- stages B and C
-        bound = range_width(config.read_lanes)
-        lo, hi = lane_range(m, b.x, cfg.in_w, b.line_valid, first=0, count=config.read_lanes)
-        c_valid, c = Signal(), Signal(stage_b)
-        c_lo, c_hi, c_beyond = Signal(bound), Signal(bound), Signal()
-        with m.If(c_ready):
-            m.d.sync += [
-                c_valid.eq(b_valid),
-                c.eq(b),
-                c_lo.eq(lo),
-                c_hi.eq(hi),
-                c_beyond.eq((hi != 0) & (b.addr + hi > config.act_bytes)),
-            ]
-
         # --- taps
         full = Signal()  # the vertical chain holds lines that wait to be captured
-        waiting = Signal(stage_b)  # what they are
+        waiting = Signal(step_layout(config))  # what they are
         taps_left = Signal(4)
         tap_weight = Signal(WEIGHT_POINTER_WIDTH)
-        tap = Signal(stage_b)
+        tap = Signal(step_layout(config))
         since = Signal(range(rows + 1), init=rows)  # cycles since the last tap of the tile before, saturating
         since_now = Signal(range(rows + 1))
         room, take = Signal(), Signal()
@@ -307,20 +286,14 @@ class StosSequencer(Component):
         with m.Elif(self.tap):
             m.d.sync += [taps_left.eq(taps_left - 1), tap_weight.eq(tap_weight + 1)]
 
-        request = self.operand.req
         m.d.comb += [
-            request.valid.eq(c_valid & (~full | self.capture)),
-            request.payload.addr.eq(c.addr),
-            request.payload.lo.eq(c_lo),
-            request.payload.hi.eq(c_hi),
-            request.payload.fill.eq(cfg.in_zp),
-            self.load.eq(request.valid & request.ready),
-            c_ready.eq(~c_valid | self.load),
-            self.range_error.eq(c_valid & c_beyond),
-            self.active.eq(Cat(setup, run, b_valid, c_valid, full, self.tap).any()),
+            admit.eq(~full | self.capture),
+            self.load.eq(requests.issued),
+            self.range_error.eq(requests.range_error),
+            self.active.eq(Cat(setup, run, requests.busy, full, self.tap).any()),
         ]
-        with m.If(self.load & c.capture):
-            m.d.sync += [full.eq(1), waiting.eq(c)]
+        with m.If(self.load & requests.step.capture):
+            m.d.sync += [full.eq(1), waiting.eq(requests.step)]
         with m.Elif(self.capture):
             m.d.sync += full.eq(0)
         return m
