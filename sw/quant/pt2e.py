@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from hw.spec.program import write_atomic
+from sw.quant.bias_range import fit_biases
 from sw.quant.quantizer import ObserverKind, RowcastQuantizer
 
 __all__ = ["QuantisationError", "calibrate", "export_program", "load", "prepare", "quantise", "save"]
@@ -106,6 +107,7 @@ def quantise(
     prepared = prepare(model, example_inputs, observer=observer)
     calibrate(prepared, batches, progress=progress)
     converted: GraphModule = convert_pt2e(prepared)
+    fit_biases(converted)
     return converted
 
 

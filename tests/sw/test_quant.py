@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from hw.spec.config import PRESETS
+from sw.compiler import compile_graph
+from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_calibration, digits_data, load_digits_network
 from sw.nn.evaluate import accuracy
 from sw.nn.fuse import FuSeConv2d
@@ -414,6 +417,32 @@ def test_zero_padding_has_no_range_of_its_own() -> None:
 def test_training_mode_is_refused() -> None:
     with pytest.raises(QuantisationError, match="training mode"):
         prepare(Block(), (torch.zeros(1, 3, 8, 8),))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_channel_of_almost_no_weight_keeps_its_bias_and_others_their_weights(padded: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        conv.weight[2] = 1e-7 * torch.randn(3, 3, 3)
+        conv.bias[2] = 7.0
+    model = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)) if padded else nn.Identity(), conv).eval()
+    data = torch.randn(8, 3, 6, 6)
+    graph = quantise(model, (data[:1],), [data])
+    (node,) = find(graph, DQ_WEIGHT)
+    weights, scales = (getattr(graph, operand.target) for operand in node.args[:2])
+    entry = only(graph, aten.pad.default if padded else aten.conv2d.default)
+    source = entry.args[0]
+    units = conv.bias.detach() / (source.args[1] * scales)
+    assert 2**29 < units[2] <= 2**30 + 64 and units.abs().max() == units[2]
+    plain = conv.weight.detach().abs().amax((1, 2, 3)) / 127
+    torch.testing.assert_close(scales[[0, 1, 3]].float(), plain[[0, 1, 3]])
+    assert weights[[0, 1, 3]].abs().amax((1, 2, 3)).tolist() == [127] * 3 and weights[2].abs().max() < 127
+    with torch.no_grad():
+        error = (graph(data) - model(data)).abs()
+    assert error[:, 2].max() < 0.05
+    program = compile_graph(import_program(export_program(graph, (data[:1],))), PRESETS["tiny"])
+    assert program.macs
 
 
 def test_missing_calibration_is_refused() -> None:
