@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,13 @@ def _run(arguments: argparse.Namespace) -> None:
     for path in (arguments.output, arguments.trace, arguments.waves):
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"{path}: its directory does not exist")
-    backend = _backend(arguments, config)
-    start = time.perf_counter()
-    result = backend.run(program, inputs)
-    seconds = time.perf_counter() - start
+    with ExitStack() as closing:
+        backend = _backend(arguments, config)
+        if isinstance(backend, AbstractContextManager):
+            closing.enter_context(backend)  # waves are whole when it is left
+        start = time.perf_counter()
+        result = backend.run(program, inputs)
+        seconds = time.perf_counter() - start
     if arguments.output is not None:
         buffer = io.BytesIO()
         np.savez(buffer, **result.outputs)

@@ -220,3 +220,17 @@ def test_as_a_command(scores: Path) -> None:
     assert wrong.returncode == 2
     assert "invalid choice: 'abacus'" in wrong.stderr
     assert "Traceback" not in done.stderr + wrong.stderr
+
+
+@pytest.mark.slow
+def test_waves_of_a_window_on_rtl(scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is whole when the command ends, and a window's is smaller than the whole run's."""
+    np.save(tmp_path / "x.npy", np.array([3, -4, 90, 8], np.int8).reshape(4, 1, 1))
+    command = [str(scores), "--backend", "verilator", "--input", str(tmp_path / "x.npy"), "--json"]
+    whole, window = tmp_path / "whole.fst", tmp_path / "window.fst"
+    assert main([*command, "--waves", str(whole)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["cycles"] > 0
+    assert main([*command, "--waves", str(window), "--waves-start", "100", "--waves-stop", "120"]) == 0
+    assert json.loads(capsys.readouterr().out)["cycles"] == facts["cycles"]
+    assert 0 < window.stat().st_size < whole.stat().st_size
