@@ -1,0 +1,243 @@
+"""The result writer against isa.EXEC's addresses and Numerics: rows at random spacing, in the order of the tiles."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+
+from hw.ports import WriteSignature
+from hw.result_writer import ResultWriter
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Mode, ResidualOp
+from hw.spec.numerics import NUMERICS
+
+
+class Place(NamedTuple):
+    """A row of results: output channel, line, first kept pixel and how many."""
+
+    channel: int
+    y: int
+    x: int
+    count: int
+
+
+def small(rows: int, cols: int, **options: object) -> AcceleratorConfig:
+    sizes = {"act_kib": 16, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64, "max_kernel": 2}
+    return AcceleratorConfig(rows=rows, cols=cols, **{**sizes, **options})
+
+
+def fields(**values: int) -> dict[str, int]:
+    base = {"mode": Mode.GEMM, "kh": 1, "kw": 1, "sy": 1, "sx": 1, "cin": 1, "cout": 5, "out_w": 9, "out_h": 3}
+    base |= {"out_base": 3001, "out_cs": 61, "out_pitch": 13, "p_base": 5, "out_zp": 3, "q_lo": -100, "q_hi": 110}
+    return {**base, **values}
+
+
+RESIDUAL = {"res": ResidualOp.ADD, "res_base": 9007, "res_zp": -9, "res_mult": 7, "post_shift": 4}
+POOL = {"gap": 1, "gap_bias": -77, "gap_mult": 40_000, "gap_shift": 19, "gap_zp": -5}
+SHAPES = {
+    "gemm": fields(),
+    "gemm-stride": fields(sx=2, **RESIDUAL),
+    "channels": fields(mode=Mode.STOS_CH, **RESIDUAL),
+    "lines": fields(mode=Mode.STOS_LN, cout=3),
+    "lines-stride": fields(mode=Mode.STOS_LN, cout=2, sx=2, out_w=7, out_h=5, **RESIDUAL),
+    "depthwise": fields(depthwise=1, cout=3, sx=2),
+    "vec": fields(mode=Mode.VEC, cout=3, out_w=6, **RESIDUAL),
+    "gemm-pool": fields(**POOL),
+    "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, **POOL, **RESIDUAL),
+    "lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **POOL),
+    "vec-pool": fields(mode=Mode.VEC, cout=3, **POOL),
+    "one": fields(cout=1, out_w=1, out_h=1),
+}
+CONFIGS = {"3x4": small(3, 4), "4x5-pipe": small(4, 5, pipeline_mac=True), "1x2": small(1, 2)}
+
+
+def places(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Place]:
+    kept = config.cols if f["sx"] == 1 else config.cols // 2
+    tiles = [(x, min(kept, f["out_w"] - x)) for x in range(0, f["out_w"], kept)]
+    if f["mode"] == Mode.STOS_LN:
+        for channel in range(f["cout"]):
+            for top in range(0, f["out_h"], config.rows):
+                for x, count in tiles:
+                    for y in range(top, min(top + config.rows, f["out_h"])):
+                        yield Place(channel, y, x, count)
+        return
+    size = 1 if f["mode"] == Mode.VEC or f.get("depthwise") else config.rows
+    for first in range(0, f["cout"], size):
+        for y in range(f["out_h"]):
+            for x, count in tiles:
+                for channel in range(first, min(first + size, f["cout"])):
+                    yield Place(channel, y, x, count)
+
+
+class Bench:
+    """The writer with its memories; a row enters after 0 to 3 idle cycles, or without any."""
+
+    def __init__(self, config: AcceleratorConfig, f: dict[str, int], seed: int, *, dense: bool) -> None:
+        self.config, self.fields, self.rng, self.dense = config, f, random.Random(seed), dense
+        generator = np.random.default_rng(seed)
+        self.act = generator.integers(-128, 128, config.act_bytes).astype(np.int8)
+        self.params = [
+            {
+                "bias": self.rng.randint(-20_000, 20_000),
+                "mult": self.rng.getrandbits(16),
+                "shift": self.rng.randint(22, 26),
+                "reserved": self.rng.getrandbits(8),
+            }
+            for _ in range(config.param_entries)
+        ]
+        self.places = list(places(config, f))
+        self.rows = generator.integers(-40_000, 40_000, (len(self.places), config.cols)).tolist()
+        self.entries: list[int] = []
+        self.residuals: list[tuple[int, int, int, int]] = []
+        self.writes: list[tuple[int, list[int]]] = []
+        self.write_cycles: list[int] = []
+        self.done_cycles: list[int] = []
+        self.errors: list[int] = []
+
+    def run(self, *, halt: bool = False) -> Bench:
+        dut, config = ResultWriter(self.config), self.config
+
+        async def bench(ctx) -> None:
+            late: dict[int, list[tuple[object, object]]] = {}
+            ctx.set(dut.cfg, self.fields)
+            ctx.set(dut.halt, halt)
+            ctx.set(dut.residual.req.ready, 1)
+            ctx.set(dut.result.req.ready, 1)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            await ctx.tick()
+            fed, cycle, end = 0, 0, None
+            while end is None or cycle < end:
+                feed = fed < len(self.rows) and (self.dense or self.rng.random() < 0.5)
+                ctx.set(dut.row_valid, feed)
+                ctx.set(dut.row, self.rows[fed] if feed else [self.rng.randint(-999, 999)] * config.cols)
+                fed += feed
+                if end is None and fed == len(self.rows):
+                    end = cycle + 30
+                for port, value in late.pop(cycle, []):
+                    ctx.set(port, value)
+                assert ctx.get(dut.param_en) == feed
+                if feed:
+                    self.entries.append(ctx.get(dut.param_addr))
+                    late.setdefault(cycle + 1, []).append((dut.param_data, self.params[self.entries[-1]]))
+                request = dut.residual.req
+                if ctx.get(request.valid):
+                    asked = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "fill"))
+                    self.residuals.append(asked)
+                    index = (asked[0] + np.arange(config.cols)) % config.act_bytes
+                    late.setdefault(cycle + 2, []).append((dut.residual.data, self.act[index].tolist()))
+                request = dut.result.req
+                if ctx.get(request.valid):
+                    assert ctx.get(request.payload.lo) == 0
+                    data = [ctx.get(request.payload.data[lane]) for lane in range(ctx.get(request.payload.hi))]
+                    self.writes.append((ctx.get(request.payload.addr), data))
+                    self.write_cycles.append(cycle)
+                if ctx.get(dut.range_error):
+                    self.errors.append(ctx.get(dut.range_info))
+                if ctx.get(dut.done):
+                    self.done_cycles.append(cycle)
+                await ctx.tick()
+                cycle += 1
+
+        simulator = Simulator(dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+        return self
+
+    def offset(self, place: Place) -> int:
+        return place.channel * self.fields["out_cs"] + place.y * self.fields["out_pitch"] + place.x
+
+    def outputs(self) -> list[list[int]]:
+        """Return the requantised rows."""
+        f, results = self.fields, []
+        for place, row in zip(self.places, self.rows, strict=True):
+            param = self.params[f["p_base"] + place.channel]
+            residual = {}
+            if f.get("res"):
+                at = f["res_base"] + self.offset(place)
+                residual = {"residual": self.act[at : at + place.count], "res_zp": f["res_zp"]}
+                residual["res_mult"] = f["res_mult"]
+            results.append(
+                NUMERICS.output(
+                    row[:: f["sx"]][: place.count],
+                    *(param[name] for name in ("bias", "mult", "shift")),
+                    **{name: f[name] for name in ("out_zp", "q_lo", "q_hi")},
+                    post_shift=f.get("post_shift", 0),
+                    **residual,
+                ).tolist()
+            )
+        return results
+
+
+def check(bench: Bench) -> None:
+    """Parameters, residuals, writes and the end of an instruction are what it asks for."""
+    f = bench.fields
+    outputs = bench.outputs()
+    assert bench.entries == [f["p_base"] + place.channel for place in bench.places]
+    asked = [(f["res_base"] + bench.offset(p), 0, p.count, f["res_zp"] % 256) for p in bench.places if f.get("res")]
+    assert bench.residuals == asked
+    if f.get("gap"):
+        totals: dict[int, int] = {}  # channels are complete in ascending order
+        for place, row in zip(bench.places, outputs, strict=True):
+            totals[place.channel] = totals.get(place.channel, 0) + sum(row)
+        pool = {name: f[f"gap_{name}"] for name in ("bias", "mult", "shift", "zp")}
+        want = [(f["out_base"] + c * f["out_cs"], [int(NUMERICS.pool(t, **pool))]) for c, t in totals.items()]
+    else:
+        want = [(f["out_base"] + bench.offset(p), row) for p, row in zip(bench.places, outputs, strict=True)]
+    assert bench.writes == want
+    assert not bench.errors
+    # a read that is accepted in the cycle after `done` or later sees the last write
+    assert bench.done_cycles == [bench.write_cycles[-1] + 1 + WriteSignature.WRITE_LATENCY]
+    assert f["cout"] == 1 or len({value for _, row in bench.writes for value in row}) > 2  # not all clamped
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "gaps"])
+def test_rows_go_where_the_instruction_says(name: str, dense: bool) -> None:
+    f = SHAPES[name]
+    bench = Bench(CONFIGS["3x4" if dense else "4x5-pipe"], f, seed=len(name), dense=dense).run()
+    check(bench)
+
+
+BEYOND = 16 * 1024 - 4 * 61 - 2 * 13 - 8
+"""Base address of a map whose last pixel lies one byte beyond the scratchpad; its last vector is that pixel alone."""
+
+
+@pytest.mark.parametrize(
+    ("values", "first_error"),
+    [
+        ({"p_base": 256 - 4}, 256),
+        ({**RESIDUAL, "res_base": BEYOND}, 16 * 1024),
+        ({"out_base": BEYOND}, 16 * 1024),
+        ({"out_base": 16 * 1024 - 4 * 61, **POOL}, 16 * 1024),
+    ],
+    ids=["param", "residual", "result", "pooled"],
+)
+def test_first_address_beyond_its_memory(values: dict[str, int], first_error: int) -> None:
+    """One byte or entry too few is an error, named by the address; nothing is written beyond."""
+    name = next(key for key in ("p_base", "res_base", "out_base") if key in values)
+    config = CONFIGS["3x4"]
+    short = Bench(config, fields(**values), seed=1, dense=True)
+    assert short.run().errors[0] == first_error
+    assert all(addr + len(data) <= config.act_bytes for addr, data in short.writes)
+    fits = Bench(config, fields(**{**values, name: values[name] - 1}), seed=1, dense=True).run()
+    assert not fits.errors and len(fits.done_cycles) == 1
+
+
+@pytest.mark.parametrize("name", ["gemm-stride", "lines-pool"])
+def test_single_row(name: str) -> None:
+    """One row of two columns: every tile is one row, at stride 2 one pixel."""
+    bench = Bench(CONFIGS["1x2"], {**SHAPES[name], "out_h": 2}, seed=3, dense=False).run()
+    check(bench)
+
+
+def test_halt_suppresses_writes() -> None:
+    bench = Bench(CONFIGS["3x4"], fields(), seed=1, dense=True).run(halt=True)
+    assert bench.entries and not bench.writes
