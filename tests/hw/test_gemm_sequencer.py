@@ -36,6 +36,7 @@ def fields(**values: int) -> dict[str, int]:
 
 INSTRUCTIONS = {
     "pointwise": fields(cin=5, cout=7),
+    "shallow": fields(cout=7),
     "deep": fields(cin=9, cout=2, out_w=4),
     "3x3": fields(kh=3, kw=3, cin=2, cout=4, pad_y=1, pad_x=1, in_h=3, out_h=4),
     "stride": fields(kh=3, kw=2, sy=2, sx=2, cin=2, cout=3, pad_y=1, pad_x=1, out_w=5),
