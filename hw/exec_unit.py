@@ -146,7 +146,7 @@ class ExecUnit(Component):
         issue, weight_en, weight_addr = Signal(), Signal(), Signal(WEIGHT_POINTER_WIDTH)
         lane, one_lane = Signal(range(config.rows)), Signal()
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
-        active, drain_wait, range_error = Signal(), Signal(), Signal()
+        active, range_error = Signal(), Signal()
         request = self.operand.req
 
         def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
@@ -161,7 +161,6 @@ class ExecUnit(Component):
                 last.eq(sequencer.last & weights),
                 tile_rows.eq(sequencer.tile_rows),
                 active.eq(sequencer.active),
-                drain_wait.eq(sequencer.drain_wait),
                 range_error.eq(sequencer.range_error),
             ]
 
@@ -238,7 +237,7 @@ class ExecUnit(Component):
             self.events.stos.eq(~idle & is_stos),
             self.events.vec.eq(~idle & is_vec),
             self.events.port.eq(request.valid & ~request.ready),
-            self.events.drain.eq(running & (drain_wait | ~active)),
+            self.events.drain.eq(running & (gemm.drain_wait | ~active)),
             unit.progress.eq((request.valid & request.ready) | weight_en | writer.row_valid | start | unit.done),
         ]
         return m

@@ -26,7 +26,8 @@ class StosSequencer(Component):
       captured, each capture serving the next ky of the phase (ky = phase, phase + sy, ...); one lane feeds all rows.
 
     Loads run ahead of the taps by one window: line n+1 may shift in when line n has been captured, and a capture may
-    fall into the last tap's cycle.  So a one-phase, one-capture tile costs max(n, kw) cycles.
+    fall into the last tap's cycle.  So a one-phase, one-capture tile costs max(n, kw) cycles.  Results need no further
+    care: a tile's n lines are loaded after the capture before, so tiles end n cycles apart and drain in time.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class StosSequencer(Component):
 
     Attributes
     ----------
-    cfg, start, active, operand, drain_wait, range_error
+    cfg, start, active, operand, range_error
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
     load : out
         A line's read is granted in this cycle.
@@ -62,7 +63,6 @@ class StosSequencer(Component):
                 "one_lane": Out(1),
                 "last": Out(1),
                 "tile_rows": Out(range(config.rows + 1)),
-                "drain_wait": Out(1),
                 "range_error": Out(1),
             }
         )
@@ -260,9 +260,6 @@ class StosSequencer(Component):
         taps_left = Signal(4)
         tap_weight = Signal(WEIGHT_POINTER_WIDTH)
         tap = Signal(step_layout(config))
-        since = Signal(range(rows + 1), init=rows)  # cycles since the last tap of the tile before, saturating
-        since_now = Signal(range(rows + 1))
-        room, take = Signal(), Signal()
         m.d.comb += [
             self.tap.eq(taps_left != 0),
             self.weight_addr.eq(tap_weight),
@@ -270,17 +267,8 @@ class StosSequencer(Component):
             self.one_lane.eq(lines),
             self.last.eq(tap.last & (taps_left == 1)),
             self.tile_rows.eq(tap.rows),
-            since_now.eq(Mux(self.last, 0, since)),
-            # Results travel down through the rows: a tile may end when the one before has left its n rows.
-            room.eq(~waiting.last | (since_now + cfg.kw >= waiting.rows)),
-            take.eq(full & (taps_left <= 1)),
-            self.capture.eq(take & room),
-            self.drain_wait.eq(take & ~room),
+            self.capture.eq(full & (taps_left <= 1)),
         ]
-        with m.If(self.last):
-            m.d.sync += since.eq(1)
-        with m.Elif(since != rows):
-            m.d.sync += since.eq(since + 1)
         with m.If(self.capture):
             m.d.sync += [taps_left.eq(cfg.kw), tap_weight.eq(waiting.weight), tap.eq(waiting)]
         with m.Elif(self.tap):

@@ -25,7 +25,7 @@ def lane_range(
     before = Signal(signed(X_WIDTH), name="pixels_before")  # lanes left of the line
     inside = Signal(signed(X_WIDTH), name="pixels_inside")  # lanes up to the line's end
     m.d.comb += [before.eq(-x), inside.eq(width - x)]
-    with m.If(line_valid & (inside > 0) & (before < count)):
+    with m.If(line_valid & (inside > 0) & (before < count) & (before < inside)):
         m.d.comb += [
             lo.eq(first + Mux(before > 0, before, 0)),
             hi.eq(first + Mux(inside < count, inside, count)),
