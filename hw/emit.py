@@ -19,6 +19,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Fragment, Signal, Value
 from amaranth.hdl._ir import PortDirection
+from amaranth.hdl._nir import Netlist
 from amaranth.lib import wiring
 
 from hw.shared import Emitter
@@ -71,14 +72,20 @@ def _top_rtlil(component: wiring.Component, name: str, platform: Emitter, reset_
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold back the cyclic garbage collector: over a netlist's millions of live tuples it takes half of the time."""
-    enabled = gc.isenabled()
+def _fast_netlists() -> Iterator[None]:
+    """Leave out two things that take more than half of the time over millions of live tuples.
+
+    The cyclic garbage collector, and Amaranth's search for combinational loops: it ends at the borders of shared
+    modules anyway. Verilator's lint sees the whole design (UNOPTFLAT, on every preset in tests/hw/test_lint.py).
+    """
+    collecting, search = gc.isenabled(), Netlist.check_comb_cycles
     gc.disable()
+    Netlist.check_comb_cycles = lambda self: None
     try:
         yield
     finally:
-        if enabled:
+        Netlist.check_comb_cycles = search
+        if collecting:
             gc.enable()
 
 
@@ -87,7 +94,7 @@ def to_rtlil(component: wiring.Component, name: str, platform: Emitter, *, reset
 
     Memories that `platform` turned into :class:`hw.ram.Ram` modules are left out.
     """
-    with _no_collection():
+    with _fast_netlists():
         top = _top_rtlil(component, name, platform, reset_low)
     return _tidy("\n".join([*(module.text for module in platform.modules.values()), top]))
 
