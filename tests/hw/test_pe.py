@@ -44,8 +44,10 @@ class Model:
 def test_random_cycles(pipeline: bool, stos: bool) -> None:
     rng = random.Random(2 * stos + pipeline)
     dut, model = PE(stos=stos, pipeline_mac=pipeline), Model(pipeline)
-    byte = lambda: rng.choice((-128, 127, rng.randint(-128, 127)))  # noqa: E731
     held_over = 0
+
+    def byte() -> int:
+        return rng.choice((-128, 127, rng.randint(-128, 127)))
 
     async def bench(ctx) -> None:
         nonlocal held_over

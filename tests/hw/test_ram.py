@@ -51,7 +51,7 @@ def expected(buffer: Buffer, stimulus: list[tuple[int, ...]]) -> list[tuple[int,
     """Return (r_data, a_data) before each clock edge, from Amaranth's simulator."""
     seen = []
 
-    async def bench(ctx) -> None:  # noqa: ANN001
+    async def bench(ctx) -> None:
         for values in stimulus:
             for name, value in zip(("w_addr", "w_data", "w_en", "r_addr", "r_en"), values, strict=True):
                 ctx.set(getattr(buffer, name), value)
