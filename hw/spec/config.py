@@ -65,7 +65,7 @@ class AcceleratorConfig:
     max_kernel: int = 7
     act_kib: int = 256
     act_banks: int = 4
-    weight_kib: int = 64
+    weight_kib: int = 128
     param_entries: int = 2048
     axi_data_width: int = 128
     axi_addr_width: int = 40
@@ -262,10 +262,10 @@ PRESETS: dict[str, AcceleratorConfig] = {
     "tiny": AcceleratorConfig(
         rows=4, cols=4, act_kib=16, act_banks=2, weight_kib=4, param_entries=256, axi_data_width=64
     ),
-    "edge8": AcceleratorConfig(rows=8, cols=8, act_kib=128, weight_kib=32, param_entries=1024, axi_data_width=64),
+    "edge8": AcceleratorConfig(rows=8, cols=8, act_kib=128, weight_kib=64, param_entries=1024, axi_data_width=64),
     "edge16": AcceleratorConfig(),
-    "edge32": AcceleratorConfig(rows=32, cols=32, act_kib=512, weight_kib=128, axi_data_width=256),
-    "edge64": AcceleratorConfig(rows=64, cols=64, act_kib=1024, weight_kib=256, axi_data_width=512),
+    "edge32": AcceleratorConfig(rows=32, cols=32, act_kib=512, weight_kib=256, axi_data_width=256),
+    "edge64": AcceleratorConfig(rows=64, cols=64, act_kib=1024, weight_kib=512, axi_data_width=512),
 }
 """Named configurations, smallest first."""
 

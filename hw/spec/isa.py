@@ -39,7 +39,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
 """Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
@@ -91,18 +91,18 @@ class Mode(enum.IntEnum):
     STOS_CH = 1
     STOS_LN = 2
     VEC = 3
+    MAX = 4
 
 
 class Activation(enum.IntEnum):
-    """Non-linearity between residual and clamp; ReLU and ReLU6 are clamp bounds.  1 and 2 are reserved in version 1."""
+    """Non-linearity between residual and clamp.  ReLU, ReLU6 and h-sigmoid need none: they are clamp bounds."""
 
     NONE = 0
     HSWISH = 1
-    HSIGMOID = 2
 
 
 class ResidualOp(enum.IntEnum):
-    """Use of the second operand; SCALE (channel gate) is reserved in version 1."""
+    """Use of the second operand: a map to add, or one byte per channel to multiply with (squeeze-and-excite gate)."""
 
     NONE = 0
     ADD = 1
@@ -167,7 +167,7 @@ EXEC = FieldTable(
     _BITS,
     (
         *_HEAD,
-        Field("mode", 2, "GEMM, STOS_CH, STOS_LN or VEC (Mode)"),
+        Field("mode", 3, "GEMM, STOS_CH, STOS_LN, VEC or MAX (Mode)"),
         Field("depthwise", 1, "GEMM only: one input channel per output channel, one at a time (im2col baseline)"),
         Field("overlap", 1, "may start while the previous EXEC drains: it reads nothing that one writes"),
         Field("in_base", 24, "byte address of channel 0, line 0, pixel 0 of the input"),
@@ -194,12 +194,18 @@ EXEC = FieldTable(
         Field("out_zp", 8, "output zero point", signed=True),
         Field("q_lo", 8, "lower clamp bound", signed=True),
         Field("q_hi", 8, "upper clamp bound", signed=True),
-        Field("post_shift", 4, "fraction bits left by the channel shift, rounded away at the end"),
-        Field("act", 2, "Activation; only NONE in version 1"),
-        Field("res", 2, "ResidualOp: NONE or ADD"),
-        Field("res_base", 24, "second operand's channel 0, line 0, pixel 0; it has out_cs, out_pitch, out_w, out_h"),
+        Field("post_shift", 5, "fraction bits left by the channel shift, and by a product, rounded away at the end"),
+        Field("act", 2, "Activation; not together with res = SCALE"),
+        Field("act_offset", 15, "HSWISH: the number 3 in the units of the channel shift's result"),
+        Field("act_limit", 16, "HSWISH: the number 6 in the same units"),
+        Field("res", 2, "ResidualOp: NONE, ADD or SCALE"),
+        Field(
+            "res_base",
+            24,
+            "second operand's first byte.  ADD: a map with out_cs, out_pitch, out_w, out_h; SCALE: one byte per channel",
+        ),
         Field("res_zp", 8, "second operand's zero point", signed=True),
-        Field("res_mult", 16, "second operand's multiplier, in units of 2**-post_shift"),
+        Field("res_mult", 16, "ADD: second operand's multiplier, in units of 2**-post_shift"),
         Field("gap", 1, "global average pooling: write one byte per channel instead of the map"),
         Field("gap_bias", 26, "added to the sum of all output pixels of a channel", signed=True),
         Field("gap_mult", 16, "multiplier of the pooled sum"),
@@ -216,7 +222,10 @@ EXEC = FieldTable(
                     STOS_CH/STOS_LN: acc = sum(W(c, ky, kx) * x(c, y*sy+ky-pad_y, x*sx+kx-pad_x)
                                                for ky in range(kh) for kx in range(kw))     (also GEMM with depthwise)
                     VEC:             acc = x(c, y*sy-pad_y, x*sx-pad_x)                      (kh = kw = 1, no weights)
-                    q = numerics.output(acc, params[p_base + c], residual byte, ...)
+                    MAX:             acc = max(x(c, y*sy+ky-pad_y, x*sx+kx-pad_x)
+                                               for ky in range(kh) for kx in range(kw))     (no weights)
+                    r = ADD: res[res_base + c*out_cs + y*out_pitch + x]; SCALE: res[res_base + c]
+                    q = numerics.output(acc, params[p_base + c], r, ...)
                     out[out_base + c*out_cs + y*out_pitch + x] = q
             gap: out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)         (instead of the line above)
 
@@ -230,7 +239,7 @@ EXEC = FieldTable(
     * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
 
     With sx = 2 tiles are computed at stride 1 and every second column is kept.  Input, output and residual ranges
-    must not overlap, except that the residual may be the output's own place (read before written).
+    must not overlap, except that a map to add may be the output's own place (read before written).
 
     All of them must lie in the scratchpad, the input as a whole (in_h lines of in_w pixels in every channel), whatever
     part of it the strip reads.  MEM_RANGE is certain for a byte, weight word or parameter entry in use that lies beyond
@@ -238,13 +247,14 @@ EXEC = FieldTable(
 )
 
 EXEC_LIMITS: dict[str, tuple[int, int | None]] = {
+    "mode": (Mode.GEMM, Mode.MAX),
     "sy": (1, 4),
     "sx": (1, 2),
     "out_w": (1, None),
     "out_h": (1, None),
     "cout": (1, None),
-    "act": (Activation.NONE, Activation.NONE),
-    "res": (ResidualOp.NONE, ResidualOp.ADD),
+    "act": (Activation.NONE, Activation.HSWISH),
+    "res": (ResidualOp.NONE, ResidualOp.SCALE),
 }
 """EXEC fields whose legal values are less than they can hold, whatever mode and configuration: lowest, highest."""
 

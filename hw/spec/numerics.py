@@ -71,6 +71,10 @@ class Numerics:
         Unsigned per-channel multiplier and shift; products are acc_width + mult_width bits, signed.
     mid_width
         Signed, saturated intermediate after the per-channel shift.
+    factor_width
+        Signed, saturated factor of an h-swish or gate product.
+    offset_width, limit_width
+        Unsigned constants of h-swish.
     post_width
         Width of the final shift's field.
     pool_width
@@ -82,7 +86,10 @@ class Numerics:
     mult_width: int = 16
     shift_width: int = 6
     mid_width: int = 24
-    post_width: int = 4
+    factor_width: int = 16
+    offset_width: int = 15
+    limit_width: int = 16
+    post_width: int = 5
     pool_width: int = 28
 
     @property
@@ -120,19 +127,38 @@ class Numerics:
         residual: npt.ArrayLike | None = None,
         res_zp: int = 0,
         res_mult: int = 0,
+        hswish: tuple[int, int] | None = None,
+        gate: npt.ArrayLike | None = None,
     ) -> npt.NDArray[np.int8]:
-        """Return int8 outputs of int32 accumulators (any shape; bias, mult and shift broadcast against it).
+        """Return int8 outputs of int32 accumulators.
+
+        Parameters
+        ----------
+        acc, bias, mult, shift, residual, gate
+            Integers that broadcast against each other; residual and gate are int8 values with zero point `res_zp`.
+        hswish
+            (act_offset, act_limit): apply h-swish.
 
         Raises
         ------
         QuantRangeError
             If accumulator plus bias exceeds `acc_width`.
+        ValueError
+            If there is a gate together with a residual or h-swish: they share an operand and a multiplier.
         """
+        if gate is not None and (residual is not None or hswish is not None):
+            raise ValueError("a gate excludes a residual and h-swish")
         total = np.asarray(acc, np.int64) + np.asarray(bias, np.int64)
         self.check_accumulator(total)
         mid = self.saturate(rshift_round(total * np.asarray(mult, np.int64), shift), self.mid_width)
         if residual is not None:
             mid = mid + (np.asarray(residual, np.int64) - res_zp) * res_mult
+        if gate is not None:
+            mid = self.saturate(mid, self.factor_width) * (np.asarray(gate, np.int64) - res_zp)
+        elif hswish is not None:
+            offset, limit = hswish
+            factor = self.saturate(mid, self.factor_width)
+            mid = factor * np.clip(factor + offset, 0, limit)
         out = rshift_round(mid, post_shift) + out_zp
         return np.clip(out, q_lo, q_hi).astype(np.int8)
 
@@ -155,4 +181,4 @@ class Numerics:
 
 
 NUMERICS = Numerics()
-"""The arithmetic of ISA version 1."""
+"""The arithmetic of the current ISA version."""

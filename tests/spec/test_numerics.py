@@ -52,7 +52,7 @@ int32 = st.integers(-(1 << 31), (1 << 31) - 1)
 int8 = st.integers(-128, 127)
 
 
-@given(int32, int32, st.integers(0, 65535), st.integers(0, 47), int8, int8, int8, st.integers(0, 15), st.data())
+@given(int32, int32, st.integers(0, 65535), st.integers(0, 47), int8, int8, int8, st.integers(0, 31), st.data())
 def test_output(
     total: int, bias: int, mult: int, shift: int, zp: int, a: int, b: int, post: int, data: st.DataObject
 ) -> None:
@@ -67,7 +67,32 @@ def test_output(
     assert plain == clamp(exact(mid, post) + zp, low, high)
     added = NUMERICS.output(acc, bias, mult, shift, **common, residual=residual, res_zp=res_zp, res_mult=res_mult)
     assert added == clamp(exact(mid + (residual - res_zp) * res_mult, post) + zp, low, high)
-    assert plain.dtype == added.dtype == np.int8
+    factor = saturated(mid, 16)
+    gated = NUMERICS.output(acc, bias, mult, shift, **common, gate=residual, res_zp=res_zp)
+    assert gated == clamp(exact(factor * (residual - res_zp), post) + zp, low, high)
+    offset, limit = data.draw(st.integers(0, 32767)), data.draw(st.integers(0, 65535))
+    curved = NUMERICS.output(acc, bias, mult, shift, **common, hswish=(offset, limit))
+    assert curved == clamp(exact(factor * clamp(factor + offset, 0, limit), post) + zp, low, high)
+    assert plain.dtype == added.dtype == gated.dtype == curved.dtype == np.int8
+
+
+def test_gate_has_the_multiplier_to_itself() -> None:
+    common = {"out_zp": 0, "q_lo": -128, "q_hi": 127}
+    for other in ({"residual": 1}, {"hswish": (3, 6)}):
+        with pytest.raises(ValueError, match="a gate excludes a residual and h-swish"):
+            NUMERICS.output(1, 0, 1, 0, **common, gate=1, **other)
+
+
+@pytest.mark.parametrize("out_scale", [0.003, 0.02, 0.0471, 0.11])
+def test_h_swish_needs_no_second_scaling(out_scale: float) -> None:
+    post = 20
+    unit = math.sqrt(6 * out_scale * 2.0**-post)
+    x = np.linspace(-8, 127 * out_scale, 4001)
+    offset, limit = round(3 / unit), round(6 / unit)
+    q = NUMERICS.output(np.rint(x * 2**20), 0, *quantize_multiplier(2.0**-20 / unit), out_zp=-100, q_lo=-128, q_hi=127,
+                        post_shift=post, hswish=(offset, limit))  # fmt: skip
+    exact_q = np.clip(x * np.clip(x + 3, 0, 6) / 6 / out_scale - 100, -128, 127)
+    assert np.abs(q - exact_q).max() <= 0.55
 
 
 def test_without_residual_it_is_the_textbook_requantisation() -> None:

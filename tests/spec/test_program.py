@@ -70,8 +70,8 @@ def test_truncated_and_corrupt_image(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 99, "format 99, ISA 1; these tools have format 1"),
-        ("isa_version", 2, "compile the network again"),
+        ("format", 99, "format 99, ISA 2; these tools have format 1"),
+        ("isa_version", 1, "compile the network again"),
         ("config_hash", "0" * 16, "is not that of its configuration"),
         ("config", {"rows": 1}, "missing configuration field"),
         ("instruction_count", 99, "99 instructions do not fit"),
