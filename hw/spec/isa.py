@@ -202,7 +202,7 @@ EXEC = FieldTable(
         Field(
             "res_base",
             24,
-            "second operand's first byte.  ADD: a map with out_cs, out_pitch, out_w, out_h; SCALE: one byte per channel",
+            "second operand's first byte: a map with out_cs, out_pitch, out_w, out_h to add, or one byte per channel",
         ),
         Field("res_zp", 8, "second operand's zero point", signed=True),
         Field("res_mult", 16, "ADD: second operand's multiplier, in units of 2**-post_shift"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ __all__ = [
     "FULL_RANGE",
     "Activation",
     "Add",
+    "AvgPool",
     "ChannelScale",
     "Concat",
     "Conv",
+    "Curve",
     "GlobalAvgPool",
     "Graph",
     "Linear",
@@ -27,6 +29,9 @@ __all__ = [
     "Slice",
     "Tensor",
 ]
+
+Curve = Literal["hswish", "hsigmoid"]
+"""Non-linearities that are no clamp of the quantised result alone."""
 
 FULL_RANGE = (-128, 127)
 """Clamp that does nothing to an int8 value."""
@@ -121,6 +126,8 @@ class Conv(_Unary):
         1, or the number of input channels (depthwise).
     clamp
         Inclusive bounds of the (unpooled) int8 output: ReLU, ReLU6, ...
+    curve
+        Non-linearity of the sum (after a residual), before its only quantisation, or None.
     linear
         The source network has no non-linearity between the sum and its quantisation, so an addition behind it may be
         fused.  The clamp does not tell: ReLU with zero point -128 needs none.
@@ -138,6 +145,7 @@ class Conv(_Unary):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     clamp: tuple[int, int] = FULL_RANGE
+    curve: Curve | None = None
     linear: bool = False
     residual: str | None = None
     pooled: Tensor | None = None
@@ -156,6 +164,7 @@ class Conv(_Unary):
         """Kernel, stride, padding and what is fused."""
         text = f"{self.weight.shape[0]} x {self.weight.shape[1]} x {self.kernel[0]}x{self.kernel[1]}"
         text += f" stride={self.stride} pad={self.padding} groups={self.groups} clamp={self.clamp}"
+        text += f" {self.curve}" if self.curve else ""
         return text + (f" pooled=({self.pooled})" if self.pooled else "")
 
 
@@ -167,10 +176,12 @@ class Linear(_Unary):
     weight_scale: npt.NDArray[np.float64]
     bias: npt.NDArray[Any] | None = None
     clamp: tuple[int, int] = FULL_RANGE
+    curve: Curve | None = None
 
     def describe(self) -> str:
-        """Size and clamp."""
-        return f"{self.weight.shape[0]} x {self.weight.shape[1]} clamp={self.clamp}"
+        """Size, clamp and curve."""
+        text = f"{self.weight.shape[0]} x {self.weight.shape[1]} clamp={self.clamp}"
+        return text + (f" {self.curve}" if self.curve else "")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -237,9 +248,9 @@ class Concat(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(_Unary):
-    """Non-linearity that is no clamp: `kind` is "hswish" or "hsigmoid". Carried; no ISA 1 hardware runs it."""
+    """A :data:`Curve` by itself: of a tensor with a quantisation of its own."""
 
-    kind: str
+    kind: Curve
 
     def describe(self) -> str:
         """Kind."""
@@ -248,7 +259,7 @@ class Activation(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelScale(_Unary):
-    """Product with a (C, 1, 1) gate (squeeze-and-excite). Carried; no ISA 1 hardware runs it."""
+    """Product with a (C, 1, 1) gate (squeeze-and-excite)."""
 
     gate: str
 
@@ -260,7 +271,20 @@ class ChannelScale(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool(_Unary):
-    """Windowed maximum. Carried; no ISA 1 hardware runs it."""
+    """Windowed maximum; places outside the map never are it.  Input and output share one quantisation."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def describe(self) -> str:
+        """Window."""
+        return f"{self.kernel} stride={self.stride} pad={self.padding}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AvgPool(_Unary):
+    """Windowed mean over kh*kw places, those outside the map counting as zeros (``count_include_pad``)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
