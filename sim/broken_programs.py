@@ -12,11 +12,13 @@ from hw.spec.csr import ErrorCause
 from hw.spec.isa import (
     INSTRUCTION_BYTES,
     TOKEN_MAX,
+    Activation,
     Instruction,
     Mode,
     Opcode,
     Queue,
     Region,
+    ResidualOp,
     Target,
     decode,
     encode,
@@ -133,8 +135,12 @@ def _fields(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         *((sound.exec, {name: 0}) for name in ("kh", "kw", "sy", "sx", "cin", "cout", "out_w", "out_h")),
         *((sound.exec, {"sy": value}) for value in (5, 6, 7)),
         (sound.exec, {"sx": 3}),
-        *((sound.exec, {"act": value}) for value in (1, 2, 3)),
-        *((sound.exec, {"res": value}) for value in (2, 3)),
+        *((sound.exec, {"mode": value}) for value in (5, 6, 7)),
+        *((sound.exec, {"mode": mode, "depthwise": 1}) for mode in (Mode.VEC, Mode.MAX, 7)),
+        *((sound.exec, {"act": value}) for value in (2, 3)),
+        (sound.exec, {"res": 3}),
+        (sound.exec, {"act": Activation.HSWISH, "res": ResidualOp.SCALE}),
+        *((sound.exec, {"mode": Mode.MAX, name: 0}) for name in ("kh", "kw")),
         *((pc, {name: 0}) for pc in (sound.act, sound.store) for name in ("rows", "row_bytes")),
         (sound.act, {"target": 3}),
         (0, {"wait": 1}),
@@ -143,7 +149,11 @@ def _fields(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         (sound.act, {"signal": 1 << Queue.LOAD}),
     ]
     if config.max_kernel < 15:
-        illegal += [(sound.exec, {name: config.max_kernel + 1}) for name in ("kh", "kw")]
+        illegal += [
+            (sound.exec, {"mode": mode, name: config.max_kernel + 1})
+            for mode in (Mode.GEMM, Mode.MAX)
+            for name in ("kh", "kw")
+        ]
     if config.max_kernel > 1:
         illegal += [(sound.exec, {"mode": Mode.VEC, name: 2}) for name in ("kh", "kw")]
     if not config.stos:
@@ -175,7 +185,8 @@ def _ranges(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         ("exec_input_channel", sound.exec, {"in_cs": _BIG}),
         ("exec_output", sound.exec, {"out_base": config.act_bytes - plane + 1}),
         ("exec_output_channel", sound.exec, {"out_cs": _BIG}),
-        ("exec_residual", sound.exec, {"res": 1, "res_base": config.act_bytes - plane + 1}),
+        ("exec_residual", sound.exec, {"res": ResidualOp.ADD, "res_base": config.act_bytes - plane + 1}),
+        ("exec_gate", sound.exec, {"res": ResidualOp.SCALE, "res_base": config.act_bytes - _CHANNELS + 1}),
         ("exec_weights", sound.exec, {"w_base": config.weight_words - _CHANNELS * (-(-_CHANNELS // config.rows)) + 1}),
         ("exec_params", sound.exec, {"p_base": config.param_entries - _CHANNELS + 1}),
     ]

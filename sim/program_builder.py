@@ -99,7 +99,7 @@ class ProgramBuilder:
         """Append an EXEC and return its index; ``overlap=1`` is taken back where it would be unsafe."""
         instruction = Instruction(Opcode.EXEC, fields)
         what = operands(self.config, instruction)
-        reads = [(Target.ACT, block, False) for block in (*what.reads, *([what.residual] if what.residual else []))]
+        reads = [(Target.ACT, block, False) for block in (*what.reads, *([what.second] if what.second else []))]
         for target, used, size in (
             (Target.WEIGHT, what.weight_words, self.config.weight_word_bytes),
             (Target.PARAM, what.param_entries, PARAM_DTYPE.itemsize),

@@ -28,7 +28,7 @@ def _json(pc: int, layer: str, instruction: Instruction) -> dict[str, Any]:
         value = instruction[spec.name]
         if spec.name in ("wait", "signal"):
             fields[spec.name] = [queue.name for queue in Queue if value >> queue & 1]
-        elif spec.name in ENUM_FIELDS:
+        elif value in set(ENUM_FIELDS.get(spec.name, ())):
             fields[spec.name] = ENUM_FIELDS[spec.name](value).name
         elif spec.name == "config_hash":
             fields[spec.name] = f"{value:016x}"

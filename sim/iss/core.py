@@ -200,8 +200,8 @@ class _Core:
                 (Target.PARAM, what.param_entries, PARAM_DTYPE.itemsize),
             ):
                 self.hazards.read(Queue.EXEC, pc, target, Block(used.start * size, 1, 0, 1, 0, len(used) * size))
-            residual = () if what.residual is None else (what.residual,)
-            for block in (*what.reads, *residual):
+            second = () if what.second is None else (what.second,)
+            for block in (*what.reads, *second):
                 self.hazards.read(Queue.EXEC, pc, Target.ACT, block)
             self.hazards.write(Queue.EXEC, pc, Target.ACT, what.sink)
         execute(self.machine, instruction, what)

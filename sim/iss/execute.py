@@ -1,13 +1,14 @@
-"""EXEC: convolution, requantisation, residual and pooling of one strip, exact and vectorised."""
+"""EXEC: convolution or maximum, output stage and pooling of one strip, exact and vectorised."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.spec.isa import Instruction, Mode, Target
+from hw.spec.isa import Activation, Instruction, Mode, ResidualOp, Target
 from hw.spec.numerics import NUMERICS, QuantRangeError
 from hw.spec.program import PARAM_DTYPE
 from sim.iss.machine import Machine, UndefinedUseError
@@ -37,6 +38,8 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
     window = _window(act, instruction, what)
     if what.mode == Mode.VEC:
         acc = window[:, :: instruction["sy"], :: instruction["sx"]]
+    elif what.mode == Mode.MAX:
+        acc = _maximum(window, instruction)
     elif what.depthwise:
         acc = _depthwise(window, _weights(machine, what, instruction["cout"]), instruction)
     else:
@@ -44,13 +47,6 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
     params = machine.onchip[Target.PARAM].view(PARAM_DTYPE)[what.param_entries.start : what.param_entries.stop]
     if (worst := int(params["shift"].max())) > NUMERICS.max_shift:
         raise UndefinedUseError(f"parameter shift {worst} exceeds {NUMERICS.max_shift}")
-    residual: dict[str, Any] = {}
-    if what.residual is not None:
-        residual = {
-            "residual": what.residual.view(act),
-            "res_zp": instruction["res_zp"],
-            "res_mult": instruction["res_mult"],
-        }
     try:
         NUMERICS.check_accumulator(acc)
         out = NUMERICS.output(
@@ -60,7 +56,7 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
             q_lo=instruction["q_lo"],
             q_hi=instruction["q_hi"],
             post_shift=instruction["post_shift"],
-            **residual,
+            **_options(act, instruction, what),
         )
         if instruction["gap"]:
             out = NUMERICS.pool(
@@ -73,6 +69,20 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
     except QuantRangeError as error:
         raise UndefinedUseError(str(error)) from None
     what.sink.view(act)[...] = out
+
+
+def _options(act: npt.NDArray[np.int8], instruction: Instruction, what: Operands) -> dict[str, Any]:
+    """Return the arguments of Numerics.output that depend on ``act`` and ``res``."""
+    options: dict[str, Any] = {}
+    if instruction["act"] == Activation.HSWISH:
+        options["hswish"] = instruction["act_offset"], instruction["act_limit"]
+    if what.second is not None:
+        options["res_zp"] = instruction["res_zp"]
+        if instruction["res"] == ResidualOp.SCALE:
+            options["gate"] = what.second.view(act)  # (cout, 1, 1)
+        else:
+            options |= {"residual": what.second.view(act), "res_mult": instruction["res_mult"]}
+    return options
 
 
 def _window(act: npt.NDArray[np.int8], instruction: Instruction, what: Operands) -> npt.NDArray[np.int8]:
@@ -137,3 +147,11 @@ def _depthwise(
             np.multiply(pixels, taps[:, ky, kx, None, None], out=product, dtype=np.int32)
             acc += product
     return acc
+
+
+def _maximum(window: npt.NDArray[np.int8], instruction: Instruction) -> npt.NDArray[np.int8]:
+    """Return int8 maxima (channels, out_h, out_w): of the window's columns first, then of its lines."""
+    sy, sx, out_h, out_w = (instruction[name] for name in ("sy", "sx", "out_h", "out_w"))
+    lines = (window[:, ky : ky + (out_h - 1) * sy + 1 : sy] for ky in range(instruction["kh"]))
+    tall = reduce(np.maximum, lines)
+    return reduce(np.maximum, (tall[:, :, kx : kx + (out_w - 1) * sx + 1 : sx] for kx in range(instruction["kw"])))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import EXEC_LIMITS, Instruction, Mode, ResidualOp
+from hw.spec.isa import EXEC_LIMITS, Activation, Instruction, Mode, ResidualOp
 from sim.iss.machine import Block, FaultError, UndefinedUseError
 
 __all__ = ["Operands", "Window", "operands"]
@@ -45,8 +45,8 @@ class Operands:
         The part of the window inside the tensor.
     reads
         The lines of `source` that some tap reads: all of them, unless the stride skips lines.
-    residual
-        Second operand, or None.
+    second
+        Second operand: a map to add, one byte per channel to multiply with, or None.
     sink
         Bytes written.
     weight_words, param_entries
@@ -60,7 +60,7 @@ class Operands:
     columns: Window
     source: Block
     reads: tuple[Block, ...]
-    residual: Block | None
+    second: Block | None
     sink: Block
     weight_words: range
     param_entries: range
@@ -77,10 +77,10 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
     FaultError
         BAD_FIELD or MEM_RANGE, in this order.
     UndefinedUseError
-        If input, output and residual overlap in a way the ISA forbids.
+        If input, output and second operand overlap in a way the ISA forbids.
     """
+    _check_fields(config, instruction)
     mode = Mode(instruction["mode"])
-    _check_fields(config, instruction, mode)
     depthwise = mode != Mode.GEMM or bool(instruction["depthwise"])
     cout, kh, kw = instruction["cout"], instruction["kh"], instruction["kw"]
     channels = cout if depthwise else instruction["cin"]
@@ -99,16 +99,19 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
         columns.high - columns.low,
     )
     plane = (instruction["out_cs"], instruction["out_h"], instruction["out_pitch"], instruction["out_w"])
-    residual = None
+    second = None
     if instruction["res"] == ResidualOp.ADD:
-        residual = Block(instruction["res_base"], cout, *plane)
-        _check_range("residual", residual, config.act_bytes)
+        second = Block(instruction["res_base"], cout, *plane)
+        _check_range("residual", second, config.act_bytes)
+    elif instruction["res"] == ResidualOp.SCALE:
+        second = Block(instruction["res_base"], cout, 1, 1, 0, 1)
+        _check_range("gate", second, config.act_bytes)
     full = Block(instruction["out_base"], cout, *plane)
     sink = Block(instruction["out_base"], cout, instruction["out_cs"], 1, 0, 1) if instruction["gap"] else full
     _check_range("output", sink, config.act_bytes)
 
     blocks = -(-cout // config.rows)
-    words = 0 if mode == Mode.VEC else blocks * kh * kw * (1 if depthwise else channels)
+    words = 0 if mode in (Mode.VEC, Mode.MAX) else blocks * kh * kw * (1 if depthwise else channels)
     weight_words = range(instruction["w_base"], instruction["w_base"] + words)
     param_entries = range(instruction["p_base"], instruction["p_base"] + cout)
     _check_end("weight words", weight_words, config.weight_words)
@@ -118,12 +121,13 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
         raise UndefinedUseError(f"output channels or lines overlap (out_cs={sink.cs}, out_pitch={sink.pitch})")
     if sink.overlaps(source):
         raise UndefinedUseError(f"output {sink} overlaps the input {source}")
-    if residual is not None and residual != sink and sink.overlaps(residual):
-        raise UndefinedUseError(f"output {sink} overlaps the residual {residual} without being the same place")
+    if second is not None and sink.overlaps(second):
+        if instruction["res"] == ResidualOp.SCALE:
+            raise UndefinedUseError(f"output {sink} overlaps the gate {second}")
+        if second != sink:
+            raise UndefinedUseError(f"output {sink} overlaps the residual {second} without being the same place")
     reads = _lines_read(source, rows, instruction["sy"], kh)
-    return Operands(
-        mode, depthwise, channels, rows, columns, source, reads, residual, sink, weight_words, param_entries
-    )
+    return Operands(mode, depthwise, channels, rows, columns, source, reads, second, sink, weight_words, param_entries)
 
 
 def _lines_read(source: Block, rows: Window, stride: int, kernel: int) -> tuple[Block, ...]:
@@ -138,13 +142,15 @@ def _lines_read(source: Block, rows: Window, stride: int, kernel: int) -> tuple[
     return tuple(blocks)
 
 
-def _check_fields(config: AcceleratorConfig, instruction: Instruction, mode: Mode) -> None:
-    stos_mode = mode in (Mode.STOS_CH, Mode.STOS_LN)
-    kernel = 1 if mode == Mode.VEC else config.max_kernel
-    if stos_mode and not config.stos:
-        raise FaultError(ErrorCause.BAD_FIELD, mode, f"mode={mode.name} on an accelerator built without ST-OS")
+def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
+    """Raise BAD_FIELD for the first illegal field, in the order in which the hardware looks at them."""
+    mode, act, res = instruction["mode"], instruction["act"], instruction["res"]
+    name_of = f"mode={Mode(mode).name if mode in set(Mode) else mode}"
+    if mode in (Mode.STOS_CH, Mode.STOS_LN) and not config.stos:
+        raise FaultError(ErrorCause.BAD_FIELD, mode, f"{name_of} on an accelerator built without ST-OS")
     if instruction["depthwise"] and mode != Mode.GEMM:
-        raise FaultError(ErrorCause.BAD_FIELD, 1, f"depthwise=1 with mode={mode.name}; it belongs to GEMM")
+        raise FaultError(ErrorCause.BAD_FIELD, 1, f"depthwise=1 with {name_of}; it belongs to GEMM")
+    kernel = 1 if mode == Mode.VEC else config.max_kernel
     bounds: dict[str, tuple[int, int | None]] = {"kh": (1, kernel), "kw": (1, kernel), **EXEC_LIMITS}
     if mode == Mode.GEMM and not instruction["depthwise"]:
         bounds["cin"] = (1, None)
@@ -152,7 +158,10 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction, mode: Mod
         value = instruction[name]
         if value < low or (high is not None and value > high):
             limit = f"at least {low}" if high is None else f"{int(low)} to {int(high)}"
-            raise FaultError(ErrorCause.BAD_FIELD, value, f"{name}={value} with mode={mode.name}; legal is {limit}")
+            where = "" if name == "mode" else f" with {name_of}"
+            raise FaultError(ErrorCause.BAD_FIELD, value, f"{name}={value}{where}; legal is {limit}")
+    if act != Activation.NONE and res == ResidualOp.SCALE:
+        raise FaultError(ErrorCause.BAD_FIELD, act, f"act={Activation(act).name} with res=SCALE; one product at most")
 
 
 def _check_range(what: str, block: Block, size: int) -> None:

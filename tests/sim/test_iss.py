@@ -10,7 +10,7 @@ import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Queue, Region, Target, assemble
+from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Mode, Opcode, Queue, Region, Target, assemble
 from hw.spec.program import PARAM_DTYPE, Program, ProgramError
 from sim.backend import Backend, ExecutionError, UndefinedError
 from sim.broken_programs import BrokenProgram, broken_programs, sound_program
@@ -59,9 +59,13 @@ def test_the_program_they_are_made_of_runs(name: str) -> None:
 def test_messages_name_field_value_and_limit() -> None:
     cases = {case.name: case for case in broken_programs(TINY)}
     expected = {
-        "exec_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
+        "exec_mode_0_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
+        "exec_mode_4_kw_8": "kw=8 with mode=MAX; legal is 1 to 7",
+        "exec_mode_6": "\\(mode=6; legal is 0 to 4\\)",
+        "exec_act_1_res_2": "act=HSWISH with res=SCALE",
+        "range_exec_gate": "gate bytes 16383 to 16385, of 16384",
         "range_exec_output": "output bytes 16353 to 16385, of 16384",
-        "other_config_hash": f"this is {TINY.hash_hex}, ISA 1",
+        "other_config_hash": f"this is {TINY.hash_hex}, ISA {ISA_VERSION}",
         "deadlock_load_waits_for_exec": "LOAD waits for a token of queue EXEC",
         "misaligned_weight_mem_addr": "the limit is the AXI beat of 8 bytes",
     }
@@ -207,7 +211,15 @@ def _two_execs(**second: int) -> Program:
 def test_unsafe_overlap_is_found() -> None:
     for place in (8, 92, 108):
         IssBackend(TINY).run(_two_execs(overlap=1, in_base=place), {})
-    for unsafe in ({"in_base": 100}, {"in_base": 93}, {"in_base": 107}, {"res": 1, "res_base": 100, "out_base": 100}):
+    for place in (99, 108, 199, 208):
+        IssBackend(TINY).run(_two_execs(overlap=1, res=2, res_base=place), {})
+    for unsafe in (
+        {"in_base": 100},
+        {"in_base": 93},
+        {"in_base": 107},
+        {"res": 1, "res_base": 100, "out_base": 100},
+        {"res": 2, "res_base": 107},
+    ):
         IssBackend(TINY).run(_two_execs(overlap=0, **unsafe), {})
         IssBackend(TINY, check_hazards=False).run(_two_execs(overlap=1, **unsafe), {})
         with pytest.raises(UndefinedError, match="instruction 4: overlap=1, but it reads ACT bytes that instruction 3"):
@@ -217,6 +229,11 @@ def test_unsafe_overlap_is_found() -> None:
 @pytest.mark.parametrize(
     ("second", "message"),
     [
+        ({"res": 2, "res_base": 256}, "reads bytes of ACT that nothing has written"),
+        ({"res": 2, "res_base": 200}, "overlaps the gate"),
+        ({"res": 2, "res_base": 207}, "overlaps the gate"),
+        ({"res": 2, "res_base": 200, "gap": 1}, "overlaps the gate"),
+        ({"mode": Mode.MAX, "p_base": 1}, "reads bytes of PARAM that nothing has written"),
         ({"in_base": 249}, "reads bytes of ACT that nothing has written"),
         ({"res": 1, "res_base": 300}, "reads bytes of ACT that nothing has written"),
         ({"p_base": 1}, "reads bytes of PARAM that nothing has written"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from hw.spec.config import PRESETS, AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp, Target
+from hw.spec.isa import Activation, Instruction, Mode, Opcode, ResidualOp, Target
 from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE
 from sim.iss import IssBackend
@@ -38,7 +41,7 @@ def weight(config: AcceleratorConfig, weights: np.ndarray, ins: Instruction, c, 
 
 
 def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
-    """Requantise accumulators (cout, out_h, out_w), from `act` before the instruction, into `after`."""
+    """Requantise accumulators (cout, out_h, out_w) with the golden arithmetic, from `act` before the instruction."""
     cout, out_h, out_w = acc.shape
     entries = params.view(PARAM_DTYPE)[ins["p_base"] : ins["p_base"] + cout]
     c, y, x = np.ogrid[:cout, :out_h, :out_w]
@@ -46,6 +49,10 @@ def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruct
     more = {}
     if ins["res"] == ResidualOp.ADD:
         more = {"residual": act[ins["res_base"] + place], "res_zp": ins["res_zp"], "res_mult": ins["res_mult"]}
+    if ins["res"] == ResidualOp.SCALE:
+        more = {"gate": act[ins["res_base"] + c], "res_zp": ins["res_zp"]}
+    if ins["act"] == Activation.HSWISH:
+        more["hswish"] = ins["act_offset"], ins["act_limit"]
     q = NUMERICS.output(
         acc,
         *(entries[name].astype(np.int64)[:, None, None] for name in ("bias", "mult", "shift")),
@@ -58,6 +65,40 @@ def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruct
         )
     else:
         after[ins["out_base"] + place] = q
+
+
+def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
+    """The same as :func:`finish` in exact integers and fractions, one pixel after another."""
+
+    def rshift_round(value: int, shift: int) -> int:
+        return round(Fraction(value, 1 << shift))  # Python rounds ties to even
+
+    def clamp(value: int, low: int, high: int) -> int:
+        return min(max(value, low), high)
+
+    def saturate(value: int, width: int) -> int:
+        return clamp(value, -(1 << width - 1), (1 << width - 1) - 1)
+
+    for c in range(ins["cout"]):
+        bias, mult, shift, _ = (int(value) for value in params.view(PARAM_DTYPE)[ins["p_base"] + c])
+        total = 0
+        for y, x in np.ndindex(acc.shape[1:]):
+            u = saturate(rshift_round((int(acc[c, y, x]) + bias) * mult, shift), 24)
+            if ins["res"] == ResidualOp.ADD:
+                place = ins["res_base"] + c * ins["out_cs"] + y * ins["out_pitch"] + x
+                u += (int(act[place]) - ins["res_zp"]) * ins["res_mult"]
+            if ins["res"] == ResidualOp.SCALE:
+                u = saturate(u, 16) * (int(act[ins["res_base"] + c]) - ins["res_zp"])
+            if ins["act"] == Activation.HSWISH:
+                h = saturate(u, 16)
+                u = h * clamp(h + ins["act_offset"], 0, ins["act_limit"])
+            q = clamp(rshift_round(u, ins["post_shift"]) + ins["out_zp"], ins["q_lo"], ins["q_hi"])
+            total += q
+            if not ins["gap"]:
+                after[ins["out_base"] + c * ins["out_cs"] + y * ins["out_pitch"] + x] = q
+        if ins["gap"]:
+            mean = saturate(rshift_round((total + ins["gap_bias"]) * ins["gap_mult"], ins["gap_shift"]), 24)
+            after[ins["out_base"] + c * ins["out_cs"]] = clamp(mean + ins["gap_zp"], -128, 127)
 
 
 def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.ndarray, ins: Instruction) -> np.ndarray:
@@ -75,6 +116,8 @@ def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.n
     height, width = padded.shape[1:]
     top, left = max(-ins["pad_y"], 0), max(-ins["pad_x"], 0)
     padded = padded[:, top : height - max(-bottom, 0), left : width - max(-right, 0)]
+    if ins["mode"] == Mode.MAX:
+        return torch.nn.functional.max_pool2d(padded[None], (kh, kw), (sy, sx))[0].numpy().astype(np.int64)
     if ins["mode"] == Mode.VEC:
         kernel = torch.ones(cout, 1, 1, 1, dtype=torch.float64)
     else:
@@ -101,6 +144,8 @@ def literal_accumulators(
         taps = [(ky, kx) for ky in range(ins["kh"]) for kx in range(ins["kw"])]
         if mode == Mode.VEC:
             acc[c, y, x] = read(c, y * sy - pad_y, x * sx - pad_x)
+        elif mode == Mode.MAX:
+            acc[c, y, x] = max(read(c, y * sy + ky - pad_y, x * sx + kx - pad_x) for ky, kx in taps)
         elif mode == Mode.GEMM and not ins["depthwise"]:
             acc[c, y, x] = sum(
                 weight(config, weights, ins, c, ci, ky, kx) * read(ci, y * sy + ky - pad_y, x * sx + kx - pad_x)
@@ -119,8 +164,9 @@ class Checker:
     """Observer: predicts the scratchpad after every EXEC from the state before it and compares all bytes."""
 
     config: AcceleratorConfig
-    accumulators: object
-    seen: dict[str, int] = field(default_factory=dict)
+    accumulators: Callable[..., np.ndarray]
+    finish: Callable[..., None]
+    seen: Counter[object] = field(default_factory=Counter)
     before: np.ndarray | None = None
 
     def __call__(self, pc: int, ins: Instruction, machine: Machine) -> None:
@@ -129,32 +175,34 @@ class Checker:
             weights = machine.onchip[Target.WEIGHT].view(np.int8)
             expected = self.before.copy()
             acc = self.accumulators(self.config, self.before, weights, ins)
-            finish(self.before, expected, machine.onchip[Target.PARAM], ins, acc)
+            self.finish(self.before, expected, machine.onchip[Target.PARAM], ins, acc)
             assert (act == expected).all(), f"instruction {pc}: {ins}"
             name = Mode(ins["mode"]).name + "_DW" * ins["depthwise"]
-            self.seen[name] = self.seen.get(name, 0) + 1
-            for flag in ("gap", "res", "overlap"):
-                self.seen[flag] = self.seen.get(flag, 0) + ins[flag]
+            stage = (ResidualOp(ins["res"]).name, Activation(ins["act"]).name)
+            flags = [flag for flag in ("gap", "overlap") if ins[flag]]
+            self.seen.update((name, *stage, *flags, (name, *stage, ins["gap"])))
         self.before = act.copy()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_programs_against_torch(name: str) -> None:
     config = CONFIGS[name]
-    checker = Checker(config, torch_accumulators)
+    checker = Checker(config, torch_accumulators, finish)
     for seed in range(25):
         program = random_program(config, seed, cycles=60_000)
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
-    wanted = {"GEMM", "GEMM_DW", "VEC", "gap", "res", "overlap"} | ({"STOS_CH", "STOS_LN"} if config.stos else set())
-    assert all(checker.seen.get(what, 0) >= 3 for what in wanted), checker.seen
-    assert not {"STOS_CH", "STOS_LN"} & set(checker.seen) - wanted
+    stos = {"STOS_CH", "STOS_LN"}
+    wanted = {"GEMM", "GEMM_DW", "VEC", "MAX", "gap", "overlap", "ADD", "SCALE", "HSWISH"}
+    wanted |= stos if config.stos else set()
+    assert all(checker.seen[what] >= 3 for what in wanted), checker.seen
+    assert not stos & set(checker.seen) - wanted
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_literal_reading_of_the_specification(mode: Mode) -> None:
     config = PRESETS["tiny"]
-    checker = Checker(config, literal_accumulators)
+    checker = Checker(config, literal_accumulators, literal_finish)
     for seed in range(6):
         program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,))
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
-    assert sum(checker.seen.get(name, 0) for name in (mode.name, f"{mode.name}_DW")) == 18
+    assert checker.seen[mode.name] + checker.seen[f"{mode.name}_DW"] == 18

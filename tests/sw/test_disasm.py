@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hw.spec.config import PRESETS
-from hw.spec.isa import Instruction, Opcode, Queue, encode
+from hw.spec.isa import Activation, Instruction, Mode, Opcode, Queue, ResidualOp, encode
 from hw.spec.program import Program
+from sim.program_builder import ProgramBuilder
 from sw import disasm
 from sw.compiler import compile_graph
 from tests.sw.ir_graphs import block_net
@@ -41,6 +42,25 @@ def test_text_shows_every_instruction_under_its_layer(
         assert line.split(maxsplit=1)[1] == str(instruction)
     assert [line[2:] for line in lines if line.startswith(";")] == [layer.name for layer in program.layers]
     assert any("mode=stos_ln" in line and "kh=3" in line for line in shown)
+
+
+def test_names_of_values_and_values_without_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"mode": Mode.MAX, "act": Activation.HSWISH, "res": ResidualOp.SCALE}
+    builder = ProgramBuilder(PRESETS["tiny"])
+    builder.instructions += [
+        Instruction(Opcode.EXEC, fields),
+        Instruction(Opcode.EXEC, {"mode": 7, "act": 3, "res": 3}),
+    ]
+    builder.finish().save(tmp_path / "names")
+    assert disasm.main([str(tmp_path / "names")]) == 0
+    assert [line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:-1]] == [
+        ["EXEC", "mode=max", "act=hswish", "res=scale"],
+        ["EXEC", "mode=7", "act=3", "res=3"],
+    ]
+    assert disasm.main([str(tmp_path / "names"), "--json"]) == 0
+    named, unnamed = (item["fields"] for item in json.loads(capsys.readouterr().out)[1:-1])
+    assert [named[name] for name in fields] == ["MAX", "HSWISH", "SCALE"]
+    assert [unnamed[name] for name in fields] == [7, 3, 3]
 
 
 def test_json_encodes_back_to_the_program(program: Program, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
