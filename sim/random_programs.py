@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Mode, Region, ResidualOp, Target
+from hw.spec.isa import Activation, Mode, Region, ResidualOp, Target
 from hw.spec.numerics import NUMERICS, quantize_multiplier
 from hw.spec.program import PARAM_DTYPE, Layer, Program, TensorSpec
 from sim.backend import Int8Array
@@ -18,6 +20,9 @@ from sim.random_shapes import Shape, random_shape
 
 __all__ = ["random_inputs", "random_program"]
 
+T = TypeVar("T")
+
+_SECOND_OPERANDS = (ResidualOp.NONE, ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE)
 _PIXEL_STEP = 74.0
 """Standard deviation of a uniform int8."""
 
@@ -34,8 +39,9 @@ def random_program(
     """Return a valid random program: tensors, weights and parameters loaded, computed with, and stored.
 
     Odd sizes, widths that are no multiple of the array, single lines, strides, unusual padding, channels that divide
-    nothing, residuals (in place too), pooling, clamps, results that come back from DRAM.  Every result is an output
-    tensor.  Tokens are exactly those needed; ``overlap`` is set where it is safe.  Accumulators never overflow.
+    nothing, residuals (in place too), gates, h-swish, pooling, clamps, results that come back from DRAM.  Every result
+    is an output tensor.  Tokens are exactly those needed; ``overlap`` is set where it is safe.  Accumulators never
+    overflow.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ def random_program(
     ValueError
         If `modes` holds none that the configuration has, or nothing fits the memories and the limit.
     """
-    legal = tuple(mode for mode in modes if config.stos or mode in (Mode.GEMM, Mode.VEC))
+    legal = tuple(mode for mode in modes if config.stos or mode not in (Mode.STOS_CH, Mode.STOS_LN))
     if not legal:
         raise ValueError(f"modes={modes}: none of them exists with stos={config.stos}")
     generator = _Generator(config, np.random.default_rng(seed), legal, cycles // execs)
@@ -82,6 +88,10 @@ class _Generator:
     def between(self, low: int, high: int) -> int:
         """Draw an integer, bounds included."""
         return int(self.rng.integers(low, high + 1))
+
+    def pick(self, values: Sequence[T]) -> T:
+        """Draw one of several."""
+        return values[self.between(0, len(values) - 1)]
 
     def chance(self, probability: float) -> bool:
         """Draw a decision."""
@@ -161,7 +171,7 @@ class _Generator:
         """Emit one EXEC with the loads it needs, and perhaps the store of its result."""
         source = None
         if self.live and self.chance(0.5):
-            source = list(self.live)[self.between(0, len(self.live) - 1)]
+            source = self.pick(list(self.live))
         shape = random_shape(
             self.config,
             self.rng,
@@ -175,18 +185,22 @@ class _Generator:
             source = self.place(self.block(shape.channels, shape.in_h, shape.in_w), [])
             self.fill(source, in_zp)
         in_zp = self.live.get(source, in_zp)
-        gap, add = self.chance(0.15), self.chance(0.35)
+        gap, res = self.chance(0.15), self.pick(_SECOND_OPERANDS)
+        act = Activation.HSWISH if res != ResidualOp.SCALE and self.chance(0.3) else Activation.NONE
         plane = self.block(shape.cout, shape.out_h, shape.out_w)
-        sink = Block(0, shape.cout, plane.cs, 1, 0, 1) if gap else plane
-        residual = None
-        if add:
-            residual = self.place(plane, [source])
-            self.fill(residual, 0)
-        if residual is not None and not gap and self.chance(0.5):
-            sink = residual
+        second = None
+        if res == ResidualOp.ADD:
+            plane, second = self.map_to_add(plane, source)
+        elif res == ResidualOp.SCALE:
+            second = self.gate(shape.cout, source)
+        if res == ResidualOp.ADD and second is not None and not gap and self.chance(0.5):
+            sink = second
+            if sink in self.unsaved:
+                self.save(sink)
         else:
-            sink = self.place(sink, [source, residual] if residual else [source])
-        fields = self.weights(shape) | self.output_stage(shape, residual, gap)
+            written = Block(0, shape.cout, plane.cs, 1, 0, 1) if gap else plane
+            sink = self.place(written, [source, second] if second else [source])
+        fields = self.weights(shape) | self.output_stage(shape, res, act, second, gap)
         pc = self.builder.exec(
             overlap=int(self.chance(0.8)),
             in_base=source.base,
@@ -215,9 +229,42 @@ class _Generator:
         self.load_aligned(Target.WEIGHT, first * size, self.rng.bytes(words * size))
         return {"w_base": first}
 
-    def output_stage(self, shape: Shape, residual: Block | None, gap: bool) -> dict[str, int]:
+    def map_to_add(self, plane: Block, source: Block) -> tuple[Block, Block]:
+        """Return the output's block at address 0 and a map of this form to add, beside the input."""
+        dims = plane.channels, plane.lines, plane.width
+        made = [old for old in self.clear_of(source) if (old.channels, old.lines, old.width) == dims]
+        if made and self.chance(0.5):
+            second = self.pick(made)
+            return replace(second, base=0), second
+        second = self.place(plane, [source])
+        self.fill(second, 0)
+        return plane, second
+
+    def gate(self, channels: int, source: Block) -> Block:
+        """Return one byte per channel beside the input: new ones, or some out of a result without gaps."""
+        wanted = Block(0, channels, 1, 1, 0, 1)
+        made = [old for old in self.clear_of(source) if old.channels * old.lines * old.width == _span(old).width]
+        made = [old for old in made if _span(old).width >= channels]
+        if made and self.chance(0.6):
+            old = self.pick(made)
+            return replace(wanted, base=self.between(old.base, old.end - channels))
+        second = self.place(wanted, [source])
+        self.fill(replace(second, pitch=1), 0)
+        return second
+
+    def clear_of(self, source: Block) -> list[Block]:
+        """Return the results that share no byte with the input."""
+        return [old for old in self.live if not _span(old).overlaps(_span(source))]
+
+    def output_stage(
+        self, shape: Shape, res: ResidualOp, act: Activation, second: Block | None, gap: bool
+    ) -> dict[str, int]:
         """Load random parameters that spread the results over int8; return the output stage's fields."""
-        fraction = self.between(0, 15) if residual else self.between(0, 1) * self.between(0, 4)
+        product = res == ResidualOp.SCALE or act == Activation.HSWISH
+        # Bits that the channel shift's result has below the output's unit.
+        fraction = self.between(0, 15) if res == ResidualOp.ADD else self.between(0, 1) * self.between(0, 4)
+        if product:
+            fraction = self.between(0, 8)
         spread = _PIXEL_STEP if shape.single and not shape.macs else _PIXEL_STEP**2 * shape.taps**0.5
         params = np.zeros(shape.cout, PARAM_DTYPE)
         for entry in params:
@@ -234,15 +281,23 @@ class _Generator:
         pixels = shape.out_h * shape.out_w
         out_zp = self.between(-128, 127) if self.chance(0.3) else self.between(-40, 40)
         mult, shift = quantize_multiplier(self.rng.uniform(0.5, 4) / pixels)
+        # The number 6 is about as large as the results; the other factor takes its share of the shift.
+        limit = min(int(50 * 2.0**fraction * self.rng.uniform(0.2, 2)), (1 << NUMERICS.limit_width) - 1)
+        offset = min(limit // 2 + self.between(-1, 1) * self.between(0, limit), (1 << NUMERICS.offset_width) - 1)
+        factor = limit if act == Activation.HSWISH else _PIXEL_STEP
+        bits = fraction + (round(math.log2(factor + 1)) + self.between(-2, 2) if product else 0)
         return {
             "p_base": first,
             "out_zp": out_zp,
             "q_lo": self.between(-128, 0) if narrow else -128,
             "q_hi": self.between(0, 127) if narrow else 127,
-            "post_shift": fraction,
-            "res": int(ResidualOp.NONE if residual is None else ResidualOp.ADD),
+            "post_shift": min(max(bits, 0), (1 << NUMERICS.post_width) - 1),
+            "act": int(act),
+            "act_offset": max(offset, 0),
+            "act_limit": limit,
+            "res": int(res),
             # Unused fields may hold anything.
-            "res_base": self.between(0, (1 << 24) - 1) if residual is None else residual.base,
+            "res_base": self.between(0, (1 << 24) - 1) if second is None else second.base,
             "res_zp": self.between(-128, 127),
             "res_mult": int(2**fraction * self.rng.uniform(0.2, 1.5)),
             "gap": int(gap),

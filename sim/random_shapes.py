@@ -14,6 +14,7 @@ __all__ = ["Shape", "random_shape"]
 
 _KERNELS = (1, 1, 3, 3, 5, 2, 4, 6, 7, 9, 11, 13, 15)
 _ATTEMPTS = 10_000
+_WEIGHTLESS = (Mode.VEC, Mode.MAX)
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,17 @@ class Shape:
 
     @property
     def taps(self) -> int:
-        """Products per output."""
+        """Input pixels that make one output."""
         return self.kh * self.kw * (1 if self.single else self.cin)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return 0 if self.mode == Mode.VEC else self.taps * self.cout * self.out_h * self.out_w
+        return 0 if self.mode in _WEIGHTLESS else self.taps * self.cout * self.out_h * self.out_w
 
     def words(self, config: AcceleratorConfig) -> int:
         """Weight words."""
-        return 0 if self.mode == Mode.VEC else -(-self.cout // config.rows) * self.taps
+        return 0 if self.mode in _WEIGHTLESS else -(-self.cout // config.rows) * self.taps
 
     def cycles(self, config: AcceleratorConfig) -> int:
         """Rough cost in clock cycles, to keep programs short: tiles times steps, no tile cheaper than its drain."""
@@ -70,8 +71,8 @@ class Shape:
         strips = -(-self.out_w * self.sx // config.cols)
         blocks = -(-self.cout // rows)
         match self.mode:
-            case Mode.VEC:
-                return self.cout * self.out_h * strips
+            case Mode.VEC | Mode.MAX:
+                return self.cout * self.out_h * strips * steps
             case Mode.STOS_CH:
                 return blocks * self.out_h * strips * self.kh * max(rows, self.kw + 1)
             case Mode.STOS_LN:
@@ -141,7 +142,7 @@ def _draw(
         return max(1, natural) if rng.random() < 0.8 else int(rng.integers(1, extent + 4))
 
     mode = Mode(pick(tuple(int(m) for m in modes)))
-    depthwise = int(mode == Mode.GEMM and rng.random() < 0.25)
+    depthwise = int(mode == Mode.GEMM and rng.random() < 0.4)
     kernels = tuple(k for k in _KERNELS if k <= config.max_kernel)
     kh, kw = (1, 1) if mode == Mode.VEC else (pick(kernels), pick(kernels))
     sy, sx = pick((1, 1, 1, 2, 2, 3, 4)), pick((1, 1, 2))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
-from hw.spec.isa import Mode, Opcode, Region
+from hw.spec.isa import Activation, Mode, Opcode, Region, ResidualOp
 from sim.iss import IssBackend
 from sim.random_programs import random_inputs, random_program
 from sim.random_shapes import random_shape
@@ -49,12 +49,15 @@ def test_they_vary() -> None:
             elif instruction.opcode == Opcode.EXEC:
                 for name, value in instruction.values.items():
                     seen.setdefault(name, set()).add(value)
-    assert seen["mode"] == {1, 2, 3}  # 0 is not listed, since it is the default
+    assert seen["mode"] == {1, 2, 3, 4}  # 0 is not listed, since it is the default
     assert seen["kh"] >= set(range(1, 8)) <= seen["kw"]
     assert seen["sy"] == {1, 2, 3, 4}
     assert seen["sx"] == {1, 2}
     assert min(seen["pad_x"]) < 0 > min(seen["pad_y"])
-    assert {"gap", "res", "overlap", "depthwise"} <= set(seen)
+    assert {"gap", "overlap", "depthwise"} <= set(seen)
+    assert seen["res"] == {ResidualOp.ADD, ResidualOp.SCALE}
+    assert seen["act"] == {Activation.HSWISH}
+    assert max(seen["post_shift"]) > 16
     assert 1 in seen["in_h"] and 1 in seen["out_w"] and max(seen["out_w"]) > 2 * TINY.cols
     assert max(seen["cin"]) > 2 * TINY.rows < max(seen["cout"])
     assert any(base % 8 for base in seen["in_base"])
@@ -78,6 +81,6 @@ def test_modes() -> None:
         assert {i["mode"] for i in program.instructions() if i.opcode == Opcode.EXEC} == {mode}
     plain = TINY.twin(stos=False)
     used = {i["mode"] for seed in range(10) for i in random_program(plain, seed).instructions()}
-    assert used == {Mode.GEMM, Mode.VEC}
+    assert used == {Mode.GEMM, Mode.VEC, Mode.MAX}
     with pytest.raises(ValueError, match="none of them exists with stos=False"):
         random_program(plain, 0, modes=(Mode.STOS_CH,))
