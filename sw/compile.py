@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.spec.config import PRESETS, AcceleratorConfig, ConfigError, preset
+from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Region
 from hw.spec.program import Layer, Program
 from sw.compiler import CompileError, compile_graph
+from sw.options import add_network_options, add_target_options, network_arguments, target
 
 __all__ = ["main", "summary"]
 
@@ -83,62 +83,17 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = re.split("[x,]", text.lower())
-    if not all(size.isdecimal() for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write it as 3x224x224")
-    return tuple(map(int, sizes))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.compile",
         description="Compile a quantised network to a program for one accelerator configuration.",
-        epilog="Networks of the zoo (mobilenet_v2, mobilenet_v2:fuse_half, ..., see docs/zoo.md) need --weights and "
-        "--calib.  A .pt2 file is a network quantised with sw.quant and written by sw.quant.save (batch size 1). "
-        "An .onnx file is a floating-point network (operator set 11 or newer), which --calib quantises.",
+        epilog="Networks of the zoo (mobilenet_v2, mobilenet_v2:fuse_half, ..., see docs/zoo.md) need --weights or "
+        "--pretrained, and --calib.  A .pt2 file is a network quantised with sw.quant and written by sw.quant.save "
+        "(batch size 1). An .onnx file is a floating-point network (operator set 11 or newer), which --calib "
+        "quantises.",
     )
-    parser.add_argument(
-        "network",
-        metavar="NET",
-        help="digits, digits:fuse_half, digits:fuse_full, a network of the zoo, a .pt2 or an .onnx file",
-    )
-    parser.add_argument(
-        "--weights", metavar="F", help="weights for a network by name: .npz, or for the zoo also a .pth of torch.save"
-    )
-    parser.add_argument(
-        "--random-weights", action="store_true", help="compile a network of the zoo untrained, for its size and cycles"
-    )
-    parser.add_argument(
-        "--calib",
-        metavar="F",
-        help="what to calibrate with: for the zoo pictures (a folder, or a tar with labels.csv), for an .onnx file "
-        "preprocessed inputs (a .npy or a folder of them)",
-    )
-    parser.add_argument(
-        "--calib-pictures",
-        metavar="N",
-        type=_count,
-        default=64,
-        help="pictures to take at most, spread over the set (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--input-shape",
-        metavar="CxHxW",
-        type=_sizes,
-        help="input shape of an .onnx file that leaves it open, or of a network of the zoo (default 3x224x224)",
-    )
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
-    target.add_argument(
-        "--preset", choices=list(PRESETS), default="edge16", help="configuration (default: %(default)s)"
-    )
+    add_network_options(parser)
+    add_target_options(parser)
     parser.add_argument("--out", metavar="DIR", default="prog", help="program directory (default: %(default)s/)")
     parser.add_argument("--dump-tensors", action="store_true", help="also store every intermediate tensor in DRAM")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
@@ -156,12 +111,9 @@ def _compile(options: argparse.Namespace, config: AcceleratorConfig) -> Program:
     from sw.frontends.torch_export import import_program
 
     network = quantised_network(
-        options.network,
-        weights=options.weights,
+        **network_arguments(options),
         calibration=options.calib,
-        input_shape=options.input_shape,
         pictures=options.calib_pictures,
-        random_weights=options.random_weights,
         progress=_progress,
     )
     graph = import_program(network.exported, name=network.name, meta=network.meta)
@@ -172,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; return the exit status (2: the user's input is wrong)."""
     options = _parser().parse_args(argv)
     try:
-        config = AcceleratorConfig.from_manifest(options.config) if options.config else preset(options.preset)
+        config = target(options)
         out = Path(options.out)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"--out {out}: exists and is no directory")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hw.spec.config import PRESETS
 from hw.spec.program import Program
 from sw import compile as tool
 from sw.compiler import CompileError, compile_graph
@@ -72,7 +73,7 @@ def test_hswish_reaches_the_compiler_which_names_the_node(tmp_path: Path, inputs
     graph = import_program(network.exported, name=network.name, meta=network.meta)
     assert [op.kind for op in graph.ops if type(op).__name__ == "Activation"] == ["hswish"]
     with pytest.raises(CompileError, match="layer act/Mul_1: "):
-        compile_graph(graph, tool.preset("tiny"))
+        compile_graph(graph, PRESETS["tiny"])
 
 
 def test_max_pooling_is_refused_by_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
