@@ -2,7 +2,7 @@
 
 Steady-state tile costs of an R x C array (a tile drains one row per cycle while the next one computes): GEMM
 max(K, n); STOS_CH kh phases of max(n, kw); STOS_LN the first kernel line of a phase max(n, kw), every further one kw;
-depthwise as GEMM one channel at a time.
+depthwise as GEMM one channel at a time; VEC one access per line of a tile, MAX one per tap.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
     elif mode == Mode.STOS_LN:
         cycles = extent.cout * tiles * sum(_line_stream(n, extent) for n in _blocks(lines, rows))
     else:
-        cycles = sum(channels) * lines * -(-extent.out_w * extent.sx // config.cols)
+        taps = kh * kw if mode == Mode.MAX else 1
+        cycles = extent.cout * taps * lines * -(-extent.out_w * extent.sx // config.cols)
     return cycles + _START
 
 

@@ -11,6 +11,7 @@ from hw.spec.program import Layer, Program, TensorSpec
 from sw.compiler.emit import emit
 from sw.compiler.errors import CompileError
 from sw.compiler.fuse import fuse_pool, fuse_residual
+from sw.compiler.groups import split_groups
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
 from sw.compiler.plan import Plan, plan
@@ -23,7 +24,7 @@ __all__ = ["compile_graph", "optimise"]
 
 
 def optimise(graph: Graph, config: AcceleratorConfig) -> Graph:
-    """Run the passes from IR to IR: fusion, and copies where a concatenation cannot be written in place.
+    """Run the passes from IR to IR: fusion, groups, and copies where a concatenation cannot be written in place.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def optimise(graph: Graph, config: AcceleratorConfig) -> Graph:
         If the graph is not valid.
     """
     validate(graph)
-    for step in (fuse_residual, lambda g: fuse_pool(g, config.act_bytes), insert_copies):
+    for step in (fuse_residual, lambda g: fuse_pool(g, config.act_bytes), split_groups, insert_copies):
         graph = step(graph)
         validate(graph)
     return graph

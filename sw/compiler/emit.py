@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Mode, Opcode, Region, ResidualOp, Target
+from hw.spec.isa import Activation, Opcode, Region, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
 from sw.compiler.constants import Constants, ConstantStore
 from sw.compiler.lower import Kernel
@@ -68,9 +68,7 @@ class _Emitter:
             channels = (0, kernel.source.shape[0]) if kernel.dense else group
             lines = input_lines(kernel, *strip)
             read = self._input(kernel.source, source, channels, lines)
-            other = None
-            if kernel.residual is not None:
-                other = self._input(kernel.residual, residual, group, strip)
+            other = self._second(kernel, residual, group, strip)
             written = strip if kernel.pool is None else (0, 1)
             write = self._output_place(kernel.target, target, group, written)
             self._exec(kernel, strip, group, lines, read, write, other, words, entries)
@@ -102,6 +100,15 @@ class _Emitter:
         if fresh and stride:
             self._move(Opcode.LOAD, view, channels, lines, place)
         return place
+
+    def _second(self, kernel: Kernel, buffers: _Rotation, group: Strip, strip: Strip) -> _Place | None:
+        """Return where the second operand of a piece lies: a piece of a map, or a gate's bytes from the group on."""
+        if kernel.residual is None:
+            return None
+        if kernel.residual_op == ResidualOp.ADD:
+            return self._input(kernel.residual, buffers, group, strip)
+        gate = self._input(kernel.residual, buffers, (0, kernel.residual.shape[0]), (0, 1))
+        return _Place(gate.base + group[0], 1)
 
     def _output_place(self, view: View, buffers: _Rotation, channels: Strip, lines: Strip) -> _Place:
         storage = self.storages[view.storage]
@@ -198,21 +205,24 @@ class _Emitter:
             "pad_x": kernel.pad[1],
             "cin": cin,
             "cout": cout,
-            "w_base": words if kernel.mode != Mode.VEC else 0,
+            "w_base": words if kernel.weights is not None else 0,
             "p_base": entries,
             "out_zp": stage.out_zp,
             "q_lo": stage.q_lo,
             "q_hi": stage.q_hi,
+            "post_shift": stage.post_shift,
         }
+        if stage.hswish is not None:
+            values |= {"act": int(Activation.HSWISH), "act_offset": stage.hswish[0], "act_limit": stage.hswish[1]}
         if other is not None:
             values |= {
-                "res": int(ResidualOp.ADD),
+                "res": int(kernel.residual_op),
                 "res_base": other.base,
                 "res_zp": stage.res_zp,
                 "res_mult": stage.res_mult,
-                "post_shift": stage.post_shift,
             }
-            reads.append(Span(Target.ACT, other.base, cout, other.stride, out_h * out_w))
+            length = out_h * out_w if kernel.residual_op == ResidualOp.ADD else 1
+            reads.append(Span(Target.ACT, other.base, cout, other.stride, length))
         if kernel.pool is not None:
             pool = kernel.pool
             values |= {

@@ -11,21 +11,24 @@ import numpy.typing as npt
 
 from hw.spec.isa import EXEC
 from hw.spec.numerics import NUMERICS, QuantRangeError, quantize_multiplier
+from sw.compiler.curves import HSIGMOID_BIAS, HSIGMOID_DIVISOR, INT8_SPAN, gate_shift, hsigmoid_clamp, hswish
 from sw.compiler.errors import CompileError
-from sw.compiler.ir import Tensor
+from sw.compiler.ir import Curve, Tensor
 
-__all__ = ["OutputStage", "Pool", "fold", "fold_pool", "residual_shift"]
+__all__ = ["OutputStage", "Pool", "fold", "fold_gate", "fold_pool", "residual_shift"]
 
 Ints = npt.NDArray[np.int64]
 
-INT8_SPAN = 255
 _SIDE = 2 * INT8_SPAN
 """|t| from which clamp(t + zp) is at a bound whatever the zero point, in output LSB."""
 
 
 @dataclass(frozen=True, eq=False)
 class OutputStage:
-    """Parameters of :meth:`hw.spec.numerics.Numerics.output`; the first three have one entry per output channel."""
+    """Parameters of :meth:`hw.spec.numerics.Numerics.output`; the first three have one entry per output channel.
+
+    `res_zp` is the zero point of a residual or gate, `hswish` (act_offset, act_limit) or None.
+    """
 
     bias: Ints
     mult: Ints
@@ -36,6 +39,7 @@ class OutputStage:
     post_shift: int = 0
     res_zp: int = 0
     res_mult: int = 0
+    hswish: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def fold(
     target: Tensor,
     clamp: tuple[int, int],
     residual: Tensor | None = None,
+    curve: Curve | None = None,
 ) -> OutputStage:
     """Return the output stage of a layer.
 
@@ -95,53 +100,99 @@ def fold(
         (cout, anything); None for a copy or addition, whose accumulator is the input byte itself.
     weight_scale
         (cout,); ones without weights.
+    curve
+        Applied to the sum, after the residual.
 
     Raises
     ------
     CompileError
         Naming the layer, if a multiplier is out of range or the accumulator could exceed its width.
     """
-    cout = len(weight_scale)
-    taps = np.ones((cout, 1), np.int64) if weight is None else weight.reshape(cout, -1).astype(np.int64)
     units = source.scale * np.asarray(weight_scale, np.float64)
-    integer = np.zeros(cout)
-    if bias is not None:
-        integer = np.asarray(bias, np.float64)
-        if np.issubdtype(bias.dtype, np.floating):
-            integer = np.rint(integer / units)
-    largest_bias = 1 << (NUMERICS.bias_width - 1)
-    total = integer - source.zero_point * taps.sum(1)
+    offset = HSIGMOID_BIAS if curve == "hsigmoid" else 0
+    total = _bias(layer, source, weight, units, bias, offset)
+    unit, post, constants = target.scale, 0, None
+    if curve == "hsigmoid":
+        unit, clamp = HSIGMOID_DIVISOR * target.scale, hsigmoid_clamp(target, clamp)
+    try:
+        if curve == "hswish":
+            found = hswish(target, clamp[1], float(units.max()), residual)
+            unit, post, constants = found.unit, found.post_shift, (found.offset, found.limit)
+        elif residual is not None:
+            post = residual_shift(residual.scale / unit, float(units.max()) / unit)
+            unit = math.ldexp(unit, -post)
+        mult, shift = _multipliers(units / unit)
+    except QuantRangeError as error:
+        raise CompileError(layer, _unfit(error, source, target)) from None
+    return OutputStage(
+        total,
+        mult,
+        shift,
+        out_zp=target.zero_point,
+        q_lo=clamp[0],
+        q_hi=clamp[1],
+        post_shift=post,
+        res_zp=0 if residual is None else residual.zero_point,
+        res_mult=0 if residual is None else round(residual.scale / unit),
+        hswish=constants,
+    )
+
+
+def fold_gate(layer: str, source: Tensor, gate: Tensor, target: Tensor) -> OutputStage:
+    """Return the output stage of a map that is multiplied with a gate per channel.
+
+    The factor's rounding shows as at most ``scale ratio`` output LSB (about 1/255 where output and map are alike).
+
+    Raises
+    ------
+    CompileError
+        Naming the layer, if the scales are too far apart.
+    """
+    channels = source.shape[0]
+    ratio = source.scale * gate.scale / target.scale
+    try:
+        post = gate_shift(source, ratio)
+        mult, shift = _multipliers(np.full(channels, math.ldexp(ratio, post)))
+    except QuantRangeError as error:
+        raise CompileError(layer, _unfit(error, source, target)) from None
+    bias = np.full(channels, -source.zero_point, np.int64)
+    return OutputStage(bias, mult, shift, target.zero_point, -128, 127, post_shift=post, res_zp=gate.zero_point)
+
+
+def _unfit(error: QuantRangeError, source: Tensor, target: Tensor) -> str:
+    return f"{error}: scales {source.scale:.4g} (input), {target.scale:.4g} (output) do not fit together"
+
+
+def _multipliers(reals: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
+    pairs = [quantize_multiplier(real, max_shift=NUMERICS.max_shift) for real in reals.tolist()]
+    mult, shift = np.array(pairs, np.int64).reshape(-1, 2).T
+    return mult, shift
+
+
+def _bias(
+    layer: str,
+    source: Tensor,
+    weight: npt.NDArray[np.int8] | None,
+    units: npt.NDArray[np.float64],
+    bias: npt.NDArray[Any] | None,
+    offset: float,
+) -> Ints:
+    """Return the integer biases, `offset` (real) included, if the accumulator provably holds every sum."""
+    taps = np.ones((units.size, 1), np.int64) if weight is None else weight.reshape(units.size, -1).astype(np.int64)
+    whole = bias if bias is not None and np.issubdtype(bias.dtype, np.integer) else np.zeros(units.size)
+    real = bias if bias is not None and np.issubdtype(bias.dtype, np.floating) else np.zeros(units.size)
+    total = np.asarray(whole, np.float64) + np.rint((real + offset) / units) - source.zero_point * taps.sum(1)
     low = np.minimum(taps * -128, taps * 127).sum(1)
     high = np.maximum(taps * -128, taps * 127).sum(1)
-    worst = np.maximum(np.abs(total) + np.maximum(high, -low), np.abs(total))
-    if worst.max() >= largest_bias:
+    worst = np.abs(total) + np.maximum(np.maximum(high, -low), 0)
+    if worst.max() >= 1 << (NUMERICS.bias_width - 1):
         channel = int(worst.argmax())
         raise CompileError(
             layer,
             f"channel {channel}: bias {total[channel]:.0f} and sums of {low[channel]} to {high[channel]} can exceed "
             f"the {NUMERICS.acc_width}-bit accumulator; quantise with a larger weight scale or split the layer",
         )
-    reals = units / target.scale
-    stage: dict[str, int] = {}
-    try:
-        post = 0
-        if residual is not None:
-            ratio = residual.scale / target.scale
-            post = residual_shift(ratio, float(reals.max()))
-            stage = {
-                "post_shift": post,
-                "res_zp": residual.zero_point,
-                "res_mult": round(math.ldexp(ratio, post)),
-            }
-        pairs = [quantize_multiplier(math.ldexp(real, post), max_shift=NUMERICS.max_shift) for real in reals.tolist()]
-    except QuantRangeError as error:
-        raise CompileError(
-            layer, f"{error}: scales {source.scale:.4g} (input), {target.scale:.4g} (output) do not fit together"
-        ) from None
-    mult, shift = np.array(pairs, np.int64).reshape(-1, 2).T
-    return OutputStage(
-        total.astype(np.int64), mult, shift, out_zp=target.zero_point, q_lo=clamp[0], q_hi=clamp[1], **stage
-    )
+    return total.astype(np.int64)
 
 
 def fold_pool(layer: str, mapped: Tensor, target: Tensor) -> Pool:

@@ -38,6 +38,7 @@ def fuse_residual(graph: Graph) -> Graph:
                 and conv.residual is None
                 and conv.pooled is None
                 and conv.linear
+                and conv.curve is None
                 and conv.clamp == FULL_RANGE
                 and len(users[name]) == 1
                 and name not in graph.outputs

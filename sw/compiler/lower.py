@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import EXEC, EXEC_LIMITS, Mode
+from hw.spec.isa import EXEC, EXEC_LIMITS, Mode, ResidualOp
 from sw.compiler.cost import Extent, pick_mode
 from sw.compiler.errors import CompileError, check
-from sw.compiler.fold import OutputStage, Pool, fold, fold_pool
+from sw.compiler.fold import OutputStage, Pool, fold, fold_gate, fold_pool
 from sw.compiler.ir import (
+    FULL_RANGE,
     Activation,
     Add,
+    AvgPool,
     ChannelScale,
     Concat,
     Conv,
@@ -34,6 +36,12 @@ __all__ = ["Kernel", "lower"]
 
 _WIDTH = {field.name: field for field in EXEC.fields}
 
+_FINE = 127
+"""Weight of a copy through the array: its bias then counts in 127ths of an input LSB."""
+
+_LOWEST = -128
+"""What padding reads where a maximum is taken."""
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
@@ -42,19 +50,22 @@ class Kernel:
     Parameters
     ----------
     name, kind
-        Layer name, and conv, pointwise, fuse_row, fuse_col, depthwise, linear, pool, add or requantise.
+        Layer name, and conv, pointwise, fuse_row, fuse_col, depthwise, linear, pool, avg_pool, max_pool, add, scale,
+        activation or requantise.
     mode, depthwise
         Array mode; `depthwise` is the GEMM flag of the im2col baseline.
     source, target, residual
         Where input, output (pooled, if it pools) and second operand lie.
+    residual_op
+        What the second operand is for: a map to add or a gate to multiply with.
     map_shape
         Output channels, lines and pixels before pooling.
     kernel, stride, pad
         (y, x) each; pad is top and left.
     in_zp
-        Input zero point, which padding reads.
+        What padding reads: the input's zero point, or the lowest value where the maximum is taken.
     weights
-        int8 (cout, cin or 1, kh, kw), or None (VEC).
+        int8 (cout, cin or 1, kh, kw), or None (VEC, MAX).
     stage, pool
         Integer parameters.
     macs
@@ -68,6 +79,7 @@ class Kernel:
     source: View
     target: View
     residual: View | None
+    residual_op: ResidualOp
     map_shape: tuple[int, int, int]
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -118,35 +130,78 @@ def lower(graph: Graph, config: AcceleratorConfig) -> tuple[list[Kernel], dict[s
 def _lower(graph: Graph, op: Op, views: dict[str, View], config: AcceleratorConfig) -> Kernel:
     match op:
         case Conv():
-            return _conv(graph, op, views, config)
+            return _conv(graph, op, views, config, _conv_kind(op))
         case Linear():
             return _linear(graph, op, views)
-        case Add() | Requantise() | GlobalAvgPool():
-            return _vector(graph, op, views)
-        case Activation():
-            wanted = f"{op.kind} needs ISA field act={op.kind.upper()}, which ISA 1 reserves; use ReLU or ReLU6"
-        case ChannelScale():
-            wanted = "a squeeze-and-excite gate needs ISA field res=SCALE, reserved in ISA 1; use a network without SE"
+        case AvgPool():
+            return _conv(graph, _mean(graph, op), views, config, "avg_pool")
+        case Activation(kind="hsigmoid"):
+            return _conv(graph, _hsigmoid(graph, op), views, config, "activation")
         case MaxPool():
-            wanted = "max pooling has no execution mode in ISA 1; use a convolution of stride 2"
-        case _:
-            wanted = f"operator {type(op).__name__} is unknown to the compiler"
-    raise CompileError(op.name, wanted)
+            return _max_pool(graph, op, views, config)
+        case Add() | Requantise() | Activation() | ChannelScale() | GlobalAvgPool():
+            return _vector(graph, op, views)
+    raise CompileError(op.name, f"operator {type(op).__name__} is unknown to the compiler")
 
 
-def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorConfig) -> Kernel:
-    source, made = graph[op.input], graph[op.output]
-    mapped = op.pooled or made
-    (kh, kw), (sy, sx), cin, cout = op.kernel, op.stride, source.shape[0], op.weight.shape[0]
-    limit = config.max_kernel
+def _mean(graph: Graph, op: AvgPool) -> Conv:
+    """Return a windowed mean as a depthwise convolution: the sum is exact, padding contributes zeros."""
+    channels, (kh, kw) = graph[op.input].shape[0], op.kernel
+    return Conv(
+        name=op.name,
+        input=op.input,
+        output=op.output,
+        weight=np.ones((channels, 1, kh, kw), np.int8),
+        weight_scale=np.full(channels, 1 / (kh * kw)),
+        stride=op.stride,
+        padding=op.padding,
+        groups=channels,
+    )
+
+
+def _hsigmoid(graph: Graph, op: Activation) -> Conv:
+    """Return h-sigmoid by itself as a 1x1 depthwise convolution.
+
+    In whole input LSB the 3 that it adds would be rounded too coarsely.
+    """
+    channels = graph[op.input].shape[0]
+    return Conv(
+        name=op.name,
+        input=op.input,
+        output=op.output,
+        weight=np.full((channels, 1, 1, 1), _FINE, np.int8),
+        weight_scale=np.full(channels, 1 / _FINE),
+        groups=channels,
+        curve=op.kind,
+    )
+
+
+def _conv_kind(op: Conv) -> str:
+    kh, kw = op.kernel
+    if op.groups == 1:
+        return "pointwise" if (kh, kw) == (1, 1) else "conv"
+    if kh == 1 and kw > 1:
+        return "fuse_row"
+    return "fuse_col" if kw == 1 and kh > 1 else "depthwise"
+
+
+def _check_window(op: Conv | MaxPool, config: AcceleratorConfig) -> None:
+    (kh, kw), limit = op.kernel, config.max_kernel
     check(max(kh, kw) <= limit, op.name, f"kernel {kh}x{kw} is larger than max_kernel={limit}; generate a larger one")
-    for axis, stride in (("y", sy), ("x", sx)):
+    for axis, stride in zip("yx", op.stride, strict=True):
         most = EXEC_LIMITS[f"s{axis}"][1]
         fits = most is None or stride <= most
         check(fits, op.name, f"stride {stride} along {axis} is more than {most}; split the layer")
     for axis, pad in zip("yx", op.padding[:2], strict=True):
         field = _WIDTH[f"pad_{axis}"]
         check(pad <= field.maximum, op.name, f"padding {pad} along {axis} exceeds {field.maximum}")
+
+
+def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorConfig, kind: str) -> Kernel:
+    source, made = graph[op.input], graph[op.output]
+    mapped = op.pooled or made
+    (kh, kw), (sy, sx), cin, cout = op.kernel, op.stride, source.shape[0], op.weight.shape[0]
+    _check_window(op, config)
     depthwise = op.groups > 1
     if depthwise:
         check(
@@ -157,14 +212,6 @@ def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorCon
         )
     extent = Extent(cin, cout, mapped.shape[1], mapped.shape[2], kh, kw, sy, sx)
     mode, flag = pick_mode(config, extent) if depthwise else (Mode.GEMM, False)
-    if not depthwise:
-        kind = "pointwise" if (kh, kw) == (1, 1) else "conv"
-    elif kh == 1 and kw > 1:
-        kind = "fuse_row"
-    elif kw == 1 and kh > 1:
-        kind = "fuse_col"
-    else:
-        kind = "depthwise"
     residual = None if op.residual is None else graph[op.residual]
     return Kernel(
         name=op.name,
@@ -174,15 +221,17 @@ def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorCon
         source=views[op.input],
         target=views[op.output],
         residual=None if op.residual is None else views[op.residual],
+        residual_op=ResidualOp.NONE if op.residual is None else ResidualOp.ADD,
         map_shape=mapped.shape,
         kernel=(kh, kw),
         stride=(sy, sx),
         pad=(op.padding[0], op.padding[1]),
         in_zp=source.zero_point,
         weights=op.weight,
-        stage=fold(op.name, source, op.weight, op.weight_scale, op.bias, mapped, op.clamp, residual),
+        stage=fold(op.name, source, op.weight, op.weight_scale, op.bias, mapped, op.clamp, residual, op.curve),
         pool=None if op.pooled is None else fold_pool(op.name, op.pooled, made),
-        macs=mapped.size * op.weight[0].size,
+        # pooling and activations count as none, as everywhere in the literature
+        macs=0 if kind in ("avg_pool", "activation") else mapped.size * op.weight[0].size,
     )
 
 
@@ -197,32 +246,65 @@ def _linear(graph: Graph, op: Linear, views: dict[str, View]) -> Kernel:
         source=View(where.storage, where.offset, (source.size, 1, 1)),
         target=views[op.output],
         residual=None,
+        residual_op=ResidualOp.NONE,
         map_shape=made.shape,
         kernel=(1, 1),
         stride=(1, 1),
         pad=(0, 0),
         in_zp=source.zero_point,
         weights=op.weight.reshape(*op.weight.shape, 1, 1),
-        stage=fold(op.name, source, op.weight, op.weight_scale, op.bias, made, op.clamp),
+        stage=fold(op.name, source, op.weight, op.weight_scale, op.bias, made, op.clamp, curve=op.curve),
         pool=None,
         macs=op.weight.size,
     )
 
 
-def _vector(graph: Graph, op: Add | Requantise | GlobalAvgPool, views: dict[str, View]) -> Kernel:
+def _max_pool(graph: Graph, op: MaxPool, views: dict[str, View], config: AcceleratorConfig) -> Kernel:
+    source, made = graph[op.input], graph[op.output]
+    _check_window(op, config)
+    return Kernel(
+        name=op.name,
+        kind="max_pool",
+        mode=Mode.MAX,
+        depthwise=False,
+        source=views[op.input],
+        target=views[op.output],
+        residual=None,
+        residual_op=ResidualOp.NONE,
+        map_shape=made.shape,
+        kernel=op.kernel,
+        stride=op.stride,
+        pad=(op.padding[0], op.padding[1]),
+        in_zp=_LOWEST,
+        weights=None,
+        stage=fold(op.name, source, None, np.ones(source.shape[0]), None, made, FULL_RANGE),
+        pool=None,
+        macs=0,
+    )
+
+
+def _vector(
+    graph: Graph, op: Add | Requantise | Activation | ChannelScale | GlobalAvgPool, views: dict[str, View]
+) -> Kernel:
     source, made = graph[op.input], graph[op.output]
     ones = np.ones(source.shape[0])
-    residual: Tensor | None = None
-    pool = None
-    if isinstance(op, GlobalAvgPool):
-        # the map passes unchanged: multiplier 1, the same zero point
-        keep = Tensor(source.name, source.shape, source.scale, source.zero_point)
-        stage = fold(op.name, source, None, ones, None, keep, (-128, 127))
-        pool, kind = fold_pool(op.name, source, made), "pool"
-    else:
-        residual = graph[op.other] if isinstance(op, Add) else None
-        stage = fold(op.name, source, None, ones, None, made, op.clamp, residual)
-        kind = "add" if isinstance(op, Add) else "requantise"
+    second, residual_op, pool = None, ResidualOp.NONE, None
+    match op:
+        case GlobalAvgPool():
+            # the map passes unchanged: multiplier 1, the same zero point
+            keep = Tensor(source.name, source.shape, source.scale, source.zero_point)
+            stage = fold(op.name, source, None, ones, None, keep, FULL_RANGE)
+            pool, kind = fold_pool(op.name, source, made), "pool"
+        case ChannelScale():
+            second, residual_op, kind = op.gate, ResidualOp.SCALE, "scale"
+            stage = fold_gate(op.name, source, graph[op.gate], made)
+        case Activation():
+            stage, kind = fold(op.name, source, None, ones, None, made, FULL_RANGE, curve=op.kind), "activation"
+        case Add():
+            second, residual_op, kind = op.other, ResidualOp.ADD, "add"
+            stage = fold(op.name, source, None, ones, None, made, op.clamp, graph[op.other])
+        case Requantise():
+            stage, kind = fold(op.name, source, None, ones, None, made, op.clamp), "requantise"
     return Kernel(
         name=op.name,
         kind=kind,
@@ -230,7 +312,8 @@ def _vector(graph: Graph, op: Add | Requantise | GlobalAvgPool, views: dict[str,
         depthwise=False,
         source=views[op.input],
         target=views[op.output],
-        residual=views[residual.name] if residual is not None else None,
+        residual=None if second is None else views[second],
+        residual_op=residual_op,
         map_shape=source.shape,
         kernel=(1, 1),
         stride=(1, 1),

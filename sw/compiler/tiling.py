@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import EXEC
+from hw.spec.isa import EXEC, ResidualOp
 from hw.spec.program import PARAM_DTYPE
 from sw.compiler.cost import exec_cycles
 from sw.compiler.errors import CompileError
@@ -128,7 +128,7 @@ def _strip_heights(kernel: Kernel, whole: bool) -> list[int]:
 def tilings(kernel: Kernel, config: AcceleratorConfig, residency: Residency) -> list[Tiling]:
     """Return the ways to cut a kernel, cheapest first; the last resort is the one with the smallest buffers.
 
-    A residual shares the output's strides, so unless both lie in strip buffers, or both on chip, only whole planes
+    A residual map shares the output's strides, so unless both lie in strip buffers, or both on chip, only whole planes
     are offered.
 
     Raises
@@ -136,7 +136,7 @@ def tilings(kernel: Kernel, config: AcceleratorConfig, residency: Residency) -> 
     CompileError
         If the weights do not fit.
     """
-    mixed = kernel.residual is not None and residency.residual != residency.target
+    mixed = kernel.residual_op == ResidualOp.ADD and residency.residual != residency.target
     found = [
         tiling
         for channels in _group_sizes(kernel, config)
@@ -164,7 +164,7 @@ def _variants(
 
     loaded_lines = sum(stop - start for start, stop in (input_lines(kernel, *strip) for strip in strips))
     source_total = 0 if residency.source else cin * in_w * loaded_lines
-    moved = 0 if kernel.residual is None or residency.residual else cout * height * width
+    moved = 0 if kernel.residual is None or residency.residual else kernel.residual.size
     moved += 0 if residency.target else cout * height * width
     cycles = 0
     for count, (n, rest) in _distinct(cout, channels):
@@ -173,6 +173,8 @@ def _variants(
             cycles += count * times * exec_cycles(config, kernel.mode, kernel.depthwise, extent)
 
     pieces = len(strips) * len(groups)
+    # a gate is loaded once, as a whole
+    gated = kernel.residual_op == ResidualOp.SCALE
     for group_outer in (False, True) if len(strips) > 1 and len(groups) > 1 else (False,):
         again_weights = 1 if group_outer or once else len(strips)
         again_source = len(groups) if group_outer and kernel.dense else 1
@@ -191,7 +193,11 @@ def _variants(
                 once,
                 source=(0, 0) if residency.source else (min(copies, source_pieces), in_bytes),
                 target=(0, 0) if residency.target else (min(copies, pieces), target_bytes),
-                residual=(0, 0) if kernel.residual is None or residency.residual else (min(copies, pieces), out_bytes),
+                residual=(0, 0)
+                if kernel.residual is None or residency.residual
+                else (1, cout)
+                if gated
+                else (min(copies, pieces), out_bytes),
                 # constants arrive ahead of time; strips do beside execution if there are two buffers, but for the first
                 cost=max(cycles + (moves if copies == 1 else min(cycles, moves) / pieces), traffic),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,11 @@ from sw.compiler.ir import (
     FULL_RANGE,
     Activation,
     Add,
+    AvgPool,
     ChannelScale,
     Concat,
     Conv,
+    Curve,
     GlobalAvgPool,
     Graph,
     Linear,
@@ -74,7 +76,7 @@ def _tensor(tensor: Tensor) -> None:
         raise CompileError(tensor.name, f"tensor zero point {tensor.zero_point} is outside -128 to 127")
 
 
-def _window(op: Conv | MaxPool, shape: Shape) -> tuple[int, int]:
+def _window(op: Conv | MaxPool | AvgPool, shape: Shape) -> tuple[int, int]:
     (top, left, bottom, right), (kh, kw), (sy, sx) = op.padding, op.kernel, op.stride
     check(min(sy, sx) >= 1, op.name, f"stride {op.stride} must be at least 1")
     check(min(op.padding) >= 0, op.name, f"padding {op.padding} must not be negative")
@@ -134,6 +136,10 @@ def _shape(graph: Graph, op: Op) -> Shape:
             check(gate == (first[0], 1, 1), op.name, f"gate is {gate}, expected {(first[0], 1, 1)}")
             return first
         case MaxPool():
+            inside = all(pad < size for pad, size in zip(op.padding, op.kernel * 2, strict=True))
+            check(inside, op.name, f"padding {op.padding} of kernel {op.kernel} leaves windows without any pixel")
+            return (first[0], *_window(op, first))
+        case AvgPool():
             return (first[0], *_window(op, first))
         case Requantise() | Activation():
             return first
@@ -143,6 +149,8 @@ def _shape(graph: Graph, op: Op) -> Shape:
 def _numbers(graph: Graph, op: Op) -> None:
     low, high = getattr(op, "clamp", FULL_RANGE)
     check(-128 <= low <= high <= 127, op.name, f"clamp ({low}, {high}) is no range within -128 to 127")
+    curve = op.kind if isinstance(op, Activation) else getattr(op, "curve", None)
+    check(curve is None or curve in get_args(Curve), op.name, f"curve {curve!r} is none of {get_args(Curve)}")
     if isinstance(op, Conv | Linear):
         _weights(op, op.weight, op.weight_scale, op.bias)
     if isinstance(op, Slice | Reshape | Concat):

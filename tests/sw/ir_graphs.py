@@ -6,12 +6,17 @@ import numpy as np
 
 from sw.compiler.ir import (
     FULL_RANGE,
+    Activation,
     Add,
+    AvgPool,
+    ChannelScale,
     Concat,
     Conv,
+    Curve,
     GlobalAvgPool,
     Graph,
     Linear,
+    MaxPool,
     Op,
     Requantise,
     Reshape,
@@ -51,10 +56,13 @@ class Builder:
         clamp: tuple[int, int] = FULL_RANGE,
         like: str | None = None,
         bias: bool = True,
+        curve: Curve | None = None,
+        groups: int = 1,
+        residual: str | None = None,
     ) -> str:
         cin, height, width = self.tensors[source].shape
         pad = (kernel[0] // 2, kernel[1] // 2) * 2 if padding is None else padding
-        groups = cin if depthwise else 1
+        groups = cin if depthwise else groups
         cout = cin if depthwise else cout
         weight = np.clip(self.rng.normal(0, 45, (cout, cin // groups, *kernel)), -127, 127).astype(np.int8)
         scale = self.rng.uniform(0.5, 2, cout) * 0.01
@@ -64,8 +72,12 @@ class Builder:
             (height + pad[0] + pad[2] - kernel[0]) // stride[0] + 1,
             (width + pad[1] + pad[3] - kernel[1]) // stride[1] + 1,
         )
+        if curve is not None:
+            scale, spread = scale * (2 / spread), 2.0
         name = f"layer{len(self.ops)}"
-        if like is None:
+        if curve is not None:
+            made = self._curved(name, shape, curve, spread)
+        elif like is None:
             made = self._tensor(name, shape, spread / 50)
         else:
             made = self._tensor(name, shape, self.tensors[like].scale, self.tensors[like].zero_point)
@@ -81,25 +93,39 @@ class Builder:
                 padding=pad,
                 groups=groups,
                 clamp=clamp,
-                linear=clamp == FULL_RANGE,
+                curve=curve,
+                linear=clamp == FULL_RANGE and curve is None,
+                residual=residual,
             )
         )
         return made
 
-    def linear(self, source: str, cout: int) -> str:
+    def _curved(self, name: str, shape: tuple[int, int, int], curve: Curve, spread: float) -> str:
+        """A tensor whose quantisation suits a curve of values with this standard deviation."""
+        if curve == "hsigmoid":
+            return self._tensor(name, shape, self.rng.uniform(0.9, 1.3) / 255, int(self.rng.integers(-128, -120)))
+        scale = (0.375 + spread * self.rng.uniform(1.5, 4)) / 255
+        return self._tensor(name, shape, scale, round(0.375 / scale) - 128)
+
+    def linear(self, source: str, cout: int, curve: Curve | None = None) -> str:
         size = self.tensors[source].size
         weight = np.clip(self.rng.normal(0, 45, (cout, size)), -127, 127).astype(np.int8)
         spread = self.tensors[source].scale * 0.01 * 45 * 60 * np.sqrt(size)
+        scale = 0.01
+        if curve is not None:
+            scale, spread = scale * (2 / spread), 2.0
         name = f"layer{len(self.ops)}"
-        made = self._tensor(name, (cout, 1, 1), spread / 50)
+        shape = (cout, 1, 1)
+        made = self._tensor(name, shape, spread / 50) if curve is None else self._curved(name, shape, curve, spread)
         self.ops.append(
             Linear(
                 name=name,
                 input=source,
                 output=made,
                 weight=weight,
-                weight_scale=np.full(cout, 0.01),
+                weight_scale=np.full(cout, scale),
                 bias=self.rng.integers(-5000, 5000, cout).astype(np.int32),
+                curve=curve,
             )
         )
         return made
@@ -116,6 +142,47 @@ class Builder:
         made = self._tensor(name, (self.tensors[source].shape[0], 1, 1), self.tensors[source].scale / 3)
         self.ops.append(GlobalAvgPool(name=name, input=source, output=made))
         return made
+
+    def activation(self, source: str, kind: Curve) -> str:
+        name, tensor = f"layer{len(self.ops)}", self.tensors[source]
+        made = self._curved(name, tensor.shape, kind, 60 * tensor.scale)
+        self.ops.append(Activation(name=name, input=source, output=made, kind=kind))
+        return made
+
+    def scale(self, source: str, gate: str) -> str:
+        """Product with a gate, in about the map's own quantisation."""
+        name, tensor = f"layer{len(self.ops)}", self.tensors[source]
+        made = self._tensor(name, tensor.shape, tensor.scale * self.rng.uniform(0.6, 1.1), tensor.zero_point)
+        self.ops.append(ChannelScale(name=name, input=source, gate=gate, output=made))
+        return made
+
+    def window(
+        self,
+        source: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        *,
+        mean: bool = False,
+        factor: float = 1.0,
+    ) -> str:
+        """Maximum or mean of a window; `factor` is output scale / input scale."""
+        name, tensor = f"layer{len(self.ops)}", self.tensors[source]
+        channels, height, width = tensor.shape
+        height = (height + padding[0] + padding[2] - kernel[0]) // stride[0] + 1
+        width = (width + padding[1] + padding[3] - kernel[1]) // stride[1] + 1
+        made = self._tensor(name, (channels, height, width), tensor.scale * factor, tensor.zero_point)
+        kind = AvgPool if mean else MaxPool
+        self.ops.append(kind(name=name, input=source, output=made, kernel=kernel, stride=stride, padding=padding))
+        return made
+
+    def gate(self, source: str, hidden: int, *, alone: bool = False) -> str:
+        """Squeeze-and-excite: pool, two 1x1 convolutions with ReLU and h-sigmoid, and the product."""
+        channels = self.tensors[source].shape[0]
+        y = self.pool(source)
+        y = self.conv(y, hidden, clamp=(self.tensors[y].zero_point, 127))
+        y = self.activation(self.conv(y, channels), "hsigmoid") if alone else self.conv(y, channels, curve="hsigmoid")
+        return self.scale(source, y)
 
     def _view(self, source: str, shape: tuple[int, int, int]) -> tuple[str, str]:
         name = f"layer{len(self.ops)}"

@@ -13,7 +13,6 @@ from hw.spec.program import PARAM_DTYPE
 from sw.compiler import CompileError, compile_graph, optimise
 from sw.compiler.constants import pack_params, pack_weights
 from sw.compiler.cost import Extent, exec_cycles, pick_mode
-from sw.compiler.ir import Activation, ChannelScale, Conv, MaxPool, Tensor
 from sw.compiler.lower import lower
 from tests.sw.ir_graphs import Builder, block_net
 
@@ -125,37 +124,11 @@ def test_geometry_beyond_the_array_is_refused(kernel: tuple, stride: tuple, mess
         compile_graph(graph, EDGE8)
 
 
-def test_grouped_convolution_is_refused() -> None:
-    build = Builder(4)
-    graph = build.graph(build.conv(build.input((4, 6, 6)), 8))
-    conv = graph.ops[0]
-    assert isinstance(conv, Conv)
-    grouped = dataclasses.replace(conv, groups=2, weight=conv.weight[:, :2])
-    with pytest.raises(CompileError, match="layer layer0: groups=2 with 4 input and 8 output channels"):
-        compile_graph(dataclasses.replace(graph, ops=(grouped,)), EDGE8)
-
-
 def test_padding_beyond_its_field_is_refused() -> None:
     build = Builder(4)
     graph = build.graph(build.conv(build.input((4, 6, 6)), 8, (3, 3), padding=(40, 1, 1, 1)))
     with pytest.raises(CompileError, match="layer layer0: padding 40 along y exceeds 31"):
         compile_graph(graph, EDGE8)
-
-
-@pytest.mark.parametrize("kind", ["hswish", "gate", "maxpool"])
-def test_operators_of_later_hardware_are_refused(kind: str) -> None:
-    build = Builder(5)
-    x = build.input((4, 6, 6))
-    gate = build.pool(x)
-    build.tensors["y"] = Tensor("y", (4, 3, 3) if kind == "maxpool" else (4, 6, 6), 0.1, 0)
-    op = {
-        "hswish": Activation(name="late", input=x, output="y", kind="hswish"),
-        "gate": ChannelScale(name="late", input=x, gate=gate, output="y"),
-        "maxpool": MaxPool(name="late", input=x, output="y", kernel=(2, 2), stride=(2, 2)),
-    }[kind]
-    build.ops.append(op)
-    with pytest.raises(CompileError, match="layer late: .*ISA 1.*; use"):
-        compile_graph(build.graph("y"), EDGE8)
 
 
 def test_a_network_without_layers_is_refused() -> None:

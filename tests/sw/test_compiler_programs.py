@@ -15,11 +15,9 @@ from hw.spec.fields import FieldError
 from hw.spec.isa import INSTRUCTION_BYTES, Mode, Opcode, Region, assemble, decode, encode
 from hw.spec.program import Program
 from sim.iss import IssBackend
-from sim.memory import read_tensor
-from sw.compiler import CompileError, compile_graph, optimise
-from sw.compiler.ir import Graph
+from sw.compiler import CompileError, compile_graph
+from tests.sw.compiled import check
 from tests.sw.ir_graphs import Builder, block_net, random_net
-from tests.sw.ir_reference import run_integer, run_real
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
@@ -35,25 +33,6 @@ CONFIGS = {
         rows=2, cols=16, stos=False, act_kib=4, weight_kib=2, param_entries=32, axi_data_width=128
     ),
 }
-
-
-def check(graph: Graph, config: AcceleratorConfig, inputs: dict[str, np.ndarray]) -> Program:
-    """Compile with and without dumps, run both, compare every tensor in DRAM; return the program with dumps."""
-    fused = optimise(graph, config)
-    want = run_integer(fused, config, inputs)
-    for dump in (False, True):
-        program = compile_graph(graph, config, dump_tensors=dump)
-        result = IssBackend(config).run(program, inputs)
-        regions = [np.frombuffer(region, np.uint8) for region in result.regions]
-        for spec in program.tensors:
-            np.testing.assert_array_equal(read_tensor(regions, spec), want[spec.name], err_msg=spec.name)
-        for name in graph.outputs:
-            np.testing.assert_array_equal(result.outputs[name], want[name])
-    assert {spec.name for spec in program.tensors} == set(fused.tensors)
-    # and the integers are right: one LSB of real arithmetic, layer by layer
-    for name, real in run_real(fused, inputs, want).items():
-        assert np.abs(real.astype(int) - want[name]).max() <= 1, name
-    return program
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
