@@ -21,7 +21,7 @@ def test_random_networks_are_valid_and_print_every_layer() -> None:
     assert "scale=" in text and "3x3" in text and text.startswith("graph blocks0")
 
 
-def test_operators_of_later_hardware_are_carried() -> None:
+def test_curves_gates_and_windows_are_carried() -> None:
     build = Builder(1)
     x = build.input((4, 6, 6))
     gate = build.pool(x)
@@ -37,9 +37,12 @@ def test_operators_of_later_hardware_are_carried() -> None:
         ChannelScale(name="se", input="a", gate=gate, output="s"),
         MaxPool(name="max", input="s", output="m", kernel=(2, 2), stride=(2, 2)),
     )
-    graph = Graph("later", tensors, ops, ("x",), ("m",))
+    graph = Graph("excite", tensors, ops, ("x",), ("m",))
     validate(graph)
     assert "hswish" in str(graph)
+    broken = dataclasses.replace(graph, ops=(*build.ops, dataclasses.replace(ops[-3], kind="tanh"), *ops[-2:]))
+    with pytest.raises(CompileError, match="layer act: curve 'tanh' is none of"):
+        validate(broken)
 
 
 def test_rewrite_drops_tensors_that_nobody_makes() -> None:

@@ -11,7 +11,7 @@ import torch
 from hw.spec.config import PRESETS
 from hw.spec.program import Program
 from sw import compile as tool
-from sw.compiler import CompileError, compile_graph
+from sw.compiler import compile_graph
 from sw.frontends.networks import UnknownNetworkError, quantised_network
 from sw.frontends.onnx_reader import read_onnx
 from sw.frontends.torch_export import import_program
@@ -65,15 +65,14 @@ def test_the_quantised_network_is_close_to_onnxruntime(tmp_path: Path, inputs: n
     assert np.abs(results - expected).max() < 0.03 < np.ptp(expected)
 
 
-def test_hswish_reaches_the_compiler_which_names_the_node(tmp_path: Path, inputs: np.ndarray) -> None:
+def test_hswish_reaches_the_program_under_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
     model, output = block(hswish=True)
     np.save(tmp_path / "calib.npy", inputs)
     path = model.save(tmp_path, output)
     network = quantised_network(str(path), calibration=tmp_path / "calib.npy", input_shape=(3, 10, 9))
     graph = import_program(network.exported, name=network.name, meta=network.meta)
     assert [op.kind for op in graph.ops if type(op).__name__ == "Activation"] == ["hswish"]
-    with pytest.raises(CompileError, match="layer act/Mul_1: "):
-        compile_graph(graph, PRESETS["tiny"])
+    assert "act/Mul_1" in {layer.name for layer in compile_graph(graph, PRESETS["tiny"]).layers}
 
 
 def test_max_pooling_is_refused_by_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
