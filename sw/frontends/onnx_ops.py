@@ -13,51 +13,18 @@ from torch import nn
 from sw.frontends.onnx_file import OnnxNode
 from sw.frontends.onnx_layers import ChannelAffine
 from sw.frontends.onnx_pointwise import pointwise_handlers
-from sw.frontends.onnx_values import HostStep, Padded, Piece, Tail, Value
+from sw.frontends.onnx_values import HostStep, Padded, Tail, Value
 from sw.frontends.onnx_views import ints, map_shape, view_handlers
+from sw.quant.piecewise import Piece
 
 if TYPE_CHECKING:
     from sw.frontends.onnx_reader import Reader
 
-__all__ = ["HANDLERS", "NEEDS"]
+__all__ = ["HANDLERS"]
 
 Result = Value | tuple[Value, ...]
 Handler = Callable[["Reader", OnnxNode], Result]
 Pads = tuple[int, int, int, int]
-
-_EXPONENTIAL = "there is no exponential in the hardware; retrain with h-sigmoid, h-swish or ReLU6"
-_INTERPOLATION = "there is no interpolation in the hardware; resize on the host"
-_LEAK = "the output stage has one slope; use Relu or Clip"
-_RUNTIME = "control flow that depends on values is not executed; export the network with fixed control flow"
-_NORM = "statistics of the input itself are not executed; use BatchNormalization, which folds into the convolution"
-NEEDS: dict[str, str] = {
-    "Tanh": _EXPONENTIAL,
-    "Exp": _EXPONENTIAL,
-    "Erf": _EXPONENTIAL,
-    "Gelu": _EXPONENTIAL,
-    "Elu": _EXPONENTIAL,
-    "Swish": _EXPONENTIAL,
-    "Softplus": _EXPONENTIAL,
-    "Mish": _EXPONENTIAL,
-    "LeakyRelu": _LEAK,
-    "PRelu": _LEAK,
-    "Resize": _INTERPOLATION,
-    "Upsample": _INTERPOLATION,
-    "ConvTranspose": "transposed convolutions have no execution mode; upsample on the host",
-    "InstanceNormalization": _NORM,
-    "LayerNormalization": _NORM,
-    "GroupNormalization": _NORM,
-    "LRN": _NORM,
-    "If": _RUNTIME,
-    "Loop": _RUNTIME,
-    "Scan": _RUNTIME,
-    "LSTM": "recurrent layers have no execution mode; run them on the host",
-    "GRU": "recurrent layers have no execution mode; run them on the host",
-    "Gather": "only channel ranges (Slice, Split) are addressed; replace the indexing with them",
-    "DepthToSpace": "pixels are not rearranged; do it on the host",
-    "SpaceToDepth": "pixels are not rearranged; use a convolution of stride 2",
-}
-"""Known operators that are not executed, and what they would need."""
 
 
 def _window(node: OnnxNode, size: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[int, int], Pads]:

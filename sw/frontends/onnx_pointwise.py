@@ -11,7 +11,8 @@ from torch import nn
 
 from sw.frontends.onnx_file import OnnxError, OnnxNode
 from sw.frontends.onnx_layers import ChannelAffine, ChannelScale, Sum
-from sw.frontends.onnx_values import Padded, Piece, Tail, Value, near
+from sw.frontends.onnx_values import Padded, Tail, Value
+from sw.quant.piecewise import Piece, near
 
 if TYPE_CHECKING:
     from sw.frontends.onnx_reader import Reader

@@ -21,9 +21,11 @@ from torch.fx import GraphModule
 
 from sw.frontends.onnx_file import InputShape, OnnxError, OnnxGraph, OnnxNode, load_onnx
 from sw.frontends.onnx_layers import ChannelScale, LayerList
-from sw.frontends.onnx_ops import HANDLERS, NEEDS
+from sw.frontends.onnx_ops import HANDLERS
 from sw.frontends.onnx_pointwise import materialise
-from sw.frontends.onnx_values import HostStep, Padded, Piece, Tail, Value
+from sw.frontends.onnx_values import HostStep, Padded, Tail, Value
+from sw.quant.needs import onnx_need
+from sw.quant.piecewise import Piece
 
 __all__ = ["OnnxError", "OnnxNetwork", "read_onnx"]
 
@@ -130,10 +132,7 @@ class Reader:
         elif node.op in HANDLERS:
             result = self._call(node)
         else:
-            raise node.error(
-                f"operator {node.op} is not supported: "
-                f"{NEEDS.get(node.op, 'the hardware has no such operation; replace it or cut the network before it')}"
-            )
+            raise node.error(f"operator {node.op} is not supported: {onnx_need(node.op)}")
         results = result if isinstance(result, tuple) else (result,)
         for name, value in zip(node.outputs, results, strict=False):
             shared = self._uses[name] > 1 and isinstance(value, Piece | Padded)

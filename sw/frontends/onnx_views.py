@@ -10,7 +10,8 @@ import numpy as np
 
 from sw.frontends.onnx_file import OnnxNode
 from sw.frontends.onnx_layers import Channels, Concat
-from sw.frontends.onnx_values import Padded, Piece, Tail, Value
+from sw.frontends.onnx_values import Padded, Tail, Value
+from sw.quant.piecewise import Piece
 
 if TYPE_CHECKING:
     from sw.frontends.onnx_reader import Reader

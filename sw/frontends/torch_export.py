@@ -17,12 +17,14 @@ from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import (
     Activation,
     Add,
+    AvgPool,
     ChannelScale,
     Concat,
     Conv,
     GlobalAvgPool,
     Graph,
     Linear,
+    MaxPool,
     Op,
     Requantise,
     Reshape,
@@ -32,16 +34,16 @@ from sw.compiler.ir import (
 from sw.compiler.validate import validate
 from sw.frontends.torch_ops import HANDLERS
 from sw.frontends.values import (
-    UNBOUNDED,
     Bounds,
     Clamped,
-    Curve,
+    Curved,
     Gated,
     Input,
     Joined,
     Matmul,
     Mean,
     Padded,
+    Pooled,
     QuantConstant,
     Quantised,
     Real,
@@ -51,6 +53,8 @@ from sw.frontends.values import (
 from sw.quant.needs import need
 
 __all__ = ["import_program"]
+
+Pair = tuple[int, int]
 
 _WAY_OUT = "quantise the network with sw.quant, which puts quantize/dequantize around every layer"
 
@@ -282,15 +286,23 @@ class Importer:
                 clamp = _clamp(value.clamp, spec, limits)
                 shape = self.tensors[value.left].shape
                 return self._add(Add, value.layer, shape, spec, input=value.left, other=value.right, clamp=clamp)
-            case Curve():
+            case Curved():
                 shape = self.tensors[value.source].shape
                 return self._add(Activation, value.layer, shape, spec, input=value.source, kind=value.kind)
             case Gated():
+                # the hardware's gate has no clamp but that of int8, which is the same where the range starts at 0
+                check(
+                    _clamp(value.clamp, spec, limits) == limits,
+                    value.layer,
+                    f"a clamp to {value.clamp} behind a gate needs a quantize in front of it; quantise with sw.quant",
+                )
                 shape = self.tensors[value.source].shape
                 return self._add(ChannelScale, value.layer, shape, spec, input=value.source, gate=value.gate)
             case Mean():
                 shape = (self.tensors[value.source].shape[0], 1, 1)
                 return self._add(GlobalAvgPool, value.layer, shape, spec, input=value.source)
+            case Pooled():
+                return self._pool(value, spec, limits)
             case Matmul():
                 return self._matmul(value, spec, limits)
             case Joined():
@@ -309,6 +321,7 @@ class Importer:
             "weight_scale": value.weight.scale,
             "bias": value.bias,
             "clamp": _clamp(value.clamp, spec, limits),
+            "curve": value.curve,
         }
         dtype = value.weight.data.dtype
         check(dtype == np.int8, value.layer, f"weights are {dtype}, not int8; {_WAY_OUT}")
@@ -316,9 +329,7 @@ class Importer:
         if not value.conv:
             check(value.residual is None, value.layer, "addition onto a linear layer needs a quantize between")
             return self._add(Linear, value.layer, (cout, 1, 1), spec, **shared)
-        _, height, width = self.tensors[value.source].shape
-        (kh, kw), (sy, sx), (top, left, bottom, right) = value.weight.data.shape[2:], value.stride, value.padding
-        shape = (cout, (height + top + bottom - kh) // sy + 1, (width + left + right - kw) // sx + 1)
+        shape = (cout, *self._windows(value.source, value.weight.data.shape[2:], value.stride, value.padding))
         return self._add(
             Conv,
             value.layer,
@@ -328,9 +339,24 @@ class Importer:
             stride=value.stride,
             padding=value.padding,
             groups=value.groups,
-            linear=value.clamp == UNBOUNDED,
+            linear=value.linear,
             residual=value.residual,
         )
+
+    def _pool(self, value: Pooled, spec: tuple[float, int], limits: tuple[int, int]) -> str:
+        old = self.tensors[value.source]
+        shape = (old.shape[0], *self._windows(value.source, value.kernel, value.stride, value.padding))
+        shared = {"input": value.source, "kernel": value.kernel, "stride": value.stride, "padding": value.padding}
+        if value.mean:
+            return self._add(AvgPool, value.layer, shape, spec, **shared)
+        made = self._add(MaxPool, value.layer, shape, (old.scale, old.zero_point), **shared)
+        return self._materialise(Real(made), spec, limits, value.layer)
+
+    def _windows(self, source: str, kernel: Pair, stride: Pair, padding: tuple[int, int, int, int]) -> Pair:
+        """Return lines and pixels of the result of a window over a tensor."""
+        _, height, width = self.tensors[source].shape
+        (kh, kw), (sy, sx), (top, left, bottom, right) = kernel, stride, padding
+        return (height + top + bottom - kh) // sy + 1, (width + left + right - kw) // sx + 1
 
     def _add(
         self, kind: type[Op], layer: str, shape: tuple[int, int, int], spec: tuple[float, int], /, **fields: Any

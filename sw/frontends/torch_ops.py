@@ -12,20 +12,21 @@ import torch
 from torch.fx import Node
 
 from sw.compiler.errors import CompileError, check
-from sw.compiler.ir import Reshape, Slice
+from sw.compiler.ir import Curve, Reshape, Slice
 from sw.frontends.values import (
-    Curve,
     Gated,
     Joined,
     Matmul,
     Mean,
     Padded,
     Pending,
+    Pooled,
     QuantConstant,
     Real,
     Sum,
     Value,
     bounded,
+    curved,
 )
 from sw.quant.needs import need
 
@@ -76,8 +77,9 @@ def _conv(importer: Importer, node: Node) -> Value:
     quantised = _weight(importer, weight, layer)
     check(quantised.data.ndim == 4, layer, f"its weight is {quantised.data.shape}; only 2-D convolutions run")
     value = importer.values[source]
-    outer = value.padding if isinstance(value, Padded) else (0, 0, 0, 0)
-    tensor = value.tensor if isinstance(value, Padded) else importer.tensor_of(source, layer)
+    zeros = isinstance(value, Padded) and value.value == 0
+    outer = value.padding if zeros else (0, 0, 0, 0)
+    tensor = value.tensor if zeros else importer.tensor_of(source, layer)
     return Matmul(
         layer=layer,
         source=tensor,
@@ -119,15 +121,19 @@ def _linear(importer: Importer, node: Node) -> Value:
 def _pad(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
     source, pads, mode, number = _arguments(node, "input pad mode value", mode="constant")
-    zeros = mode == "constant" and number in (None, 0)
-    check(zeros, layer, f"pads in mode {mode!r} with {number}; {need('aten.pad')}")
+    number = 0.0 if number is None else float(number)
+    check(
+        mode == "constant" and number in (0, -math.inf),
+        layer,
+        f"pads in mode {mode!r} with {number}; {need('aten.pad')}",
+    )
     check(
         len(pads) in (2, 4) and min(pads) >= 0,
         layer,
         f"pads by {list(pads)}; only lines and pixels can be padded, by 0 or more",
     )
     left, right, top, bottom = (*pads, 0, 0)[:4]
-    return Padded(importer.tensor_of(source, layer), (top, left, bottom, right))
+    return Padded(importer.tensor_of(source, layer), (top, left, bottom, right), number)
 
 
 def _clamp_to(low: float, high: float) -> Handler:
@@ -157,10 +163,13 @@ def _clamp(importer: Importer, node: Node) -> Value:
     return _bound(importer, node, low, high)
 
 
-def _curve(kind: str) -> Handler:
+def _curve(kind: Curve) -> Handler:
     def handler(importer: Importer, node: Node) -> Value:
         layer = importer.layer(node)
-        return Curve(layer, importer.tensor_of(node.args[0], layer), kind)
+        result = curved(importer.values[node.all_input_nodes[0]], kind, layer)
+        if result is None:
+            raise CompileError(layer, f"{kind} of this value needs a quantize in front of it; quantise with sw.quant")
+        return result
 
     return handler
 
@@ -190,7 +199,7 @@ def _add(importer: Importer, node: Node) -> Value:
         check(shapes[0] == shapes[1], layer, f"adds {shapes[0]} and {shapes[1]}; broadcasting is not executed")
         return Sum(layer, reals[0].tensor, reals[1].tensor)
     others = [value for value in values if isinstance(value, Matmul)]
-    if len(reals) == len(others) == 1 and others[0].residual is None and others[0].clamp == (-math.inf, math.inf):
+    if len(reals) == len(others) == 1 and others[0].residual is None and others[0].linear:
         fields = {**others[0].__dict__, "residual": reals[0].tensor}
         return Matmul(**fields)
     raise CompileError(layer, "the summands must be int8, or one of them a plain convolution; quantise with sw.quant")
@@ -208,8 +217,54 @@ def _cat(importer: Importer, node: Node) -> Value:
 def _pool(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
     _, size = _arguments(node, "input output_size")
-    check(_pair(size) == (1, 1), layer, f"pools to {size}; only global average pooling (1, 1) is executed")
+    check(
+        _pair(size) == (1, 1), layer, f"pools to {size}; only (1, 1), global average pooling, is read: use avg_pool2d"
+    )
     return Mean(layer, importer.tensor_of(node.args[0], layer))
+
+
+def _windows(importer: Importer, node: Node, mean: bool, kernel: Any, stride: Any, padding: Any, ceil: bool) -> Pooled:
+    """Return a windowed pooling; the end padding becomes what the windows reach (perhaps less than is given)."""
+    layer = importer.layer(node)
+    value = importer.values[node.args[0]]
+    outer, tensor = (0, 0, 0, 0), ""
+    if isinstance(value, Padded) and value.value == (0 if mean else -math.inf):
+        outer, tensor = value.padding, value.tensor
+    else:
+        tensor = importer.tensor_of(node.args[0], layer)
+    begins, ends = [], []
+    for axis, (taps, step, pad) in enumerate(zip(kernel, stride, padding, strict=True)):
+        size = importer.tensors[tensor].shape[1 + axis] + outer[axis] + outer[axis + 2]
+        count = (size + 2 * pad - taps) // step + 1
+        if ceil and (size + 2 * pad - taps) % step:
+            check(not mean, layer, f"ceil_mode with windows beyond the map; {need('aten.avg_pool2d')}")
+            # a window must start in the map or in front of it
+            count += count * step < size + pad
+        begins.append(outer[axis] + pad)
+        ends.append(max((count - 1) * step + taps - size - pad + outer[axis + 2], 0))
+    return Pooled(layer, tensor, mean, kernel, stride, (begins[0], begins[1], ends[0], ends[1]))
+
+
+def _max_pool(importer: Importer, node: Node) -> Value:
+    _, kernel, stride, padding, dilation, ceil = _arguments(
+        node, "input kernel_size stride padding dilation ceil_mode", padding=0, dilation=1, ceil_mode=False
+    )
+    check(_pair(dilation) == (1, 1), importer.layer(node), f"dilation {dilation}: {need('aten.max_pool2d')}")
+    return _windows(importer, node, False, _pair(kernel), _pair(stride or kernel), _pair(padding), ceil)
+
+
+def _avg_pool(importer: Importer, node: Node) -> Value:
+    layer = importer.layer(node)
+    _, kernel, stride, padding, ceil, counted, divisor = _arguments(
+        node,
+        "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+    )
+    check(divisor is None, layer, f"divisor_override={divisor}: {need('aten.avg_pool2d')}")
+    check(counted or not any(_pair(padding)), layer, f"count_include_pad=False: {need('aten.avg_pool2d')}")
+    return _windows(importer, node, True, _pair(kernel), _pair(stride or kernel), _pair(padding), ceil)
 
 
 def _mean(importer: Importer, node: Node) -> Value:
@@ -325,6 +380,8 @@ HANDLERS: dict[str, Handler] = {
     "mul": _mul,
     "cat": _cat,
     "adaptive_avg_pool2d": _pool,
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _avg_pool,
     "mean": _mean,
     "slice": _slice,
     "narrow": _narrow,

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sw.compiler.ir import Curve
+
 __all__ = [
     "UNBOUNDED",
     "Bounds",
     "Clamped",
-    "Curve",
+    "Curved",
     "Gated",
     "Input",
     "Joined",
@@ -22,12 +24,14 @@ __all__ = [
     "Mean",
     "Padded",
     "Pending",
+    "Pooled",
     "QuantConstant",
     "Quantised",
     "Real",
     "Sum",
     "Value",
     "bounded",
+    "curved",
 ]
 
 Bounds = tuple[float, float]
@@ -58,10 +62,11 @@ class Real:
 
 @dataclass(frozen=True)
 class Padded:
-    """The dequantised values of an int8 tensor with zeros around: `padding` is (top, left, bottom, right)."""
+    """The dequantised values of an int8 tensor with `value` around: `padding` is (top, left, bottom, right)."""
 
     tensor: str
     padding: tuple[int, int, int, int]
+    value: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +79,7 @@ class QuantConstant:
 
 @dataclass(frozen=True, eq=False)
 class Matmul:
-    """Convolution or (``conv=False``) linear, with an optional residual and clamp."""
+    """Convolution or (``conv=False``) linear, with an optional residual, and a clamp or a curve."""
 
     layer: str
     source: str
@@ -86,6 +91,12 @@ class Matmul:
     groups: int = 1
     residual: str | None = None
     clamp: Bounds = UNBOUNDED
+    curve: Curve | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether nothing follows the sum."""
+        return self.clamp == UNBOUNDED and self.curve is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +119,34 @@ class Clamped:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """A non-linearity that is no clamp, `kind` as in :class:`sw.compiler.ir.Activation`."""
+class Curved:
+    """A non-linearity that is no clamp."""
 
     layer: str
     source: str
-    kind: str
+    kind: Curve
 
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """A map times a (C, 1, 1) gate."""
+    """A map times a (C, 1, 1) gate, with a clamp."""
 
     layer: str
     source: str
     gate: str
+    clamp: Bounds = UNBOUNDED
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """Windowed maximum or (``mean``) mean."""
+
+    layer: str
+    source: str
+    mean: bool
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +165,7 @@ class Joined:
     parts: tuple[Value, ...]
 
 
-Pending = Matmul | Sum | Clamped | Curve | Gated | Mean | Joined
+Pending = Matmul | Sum | Clamped | Curved | Gated | Pooled | Mean | Joined
 Value = Input | Quantised | Real | Padded | QuantConstant | Pending | torch.Tensor | tuple["Real", ...]
 
 
@@ -150,10 +174,22 @@ def bounded(value: Value, bounds: Bounds, layer: str) -> Value | None:
     low, high = bounds
     if isinstance(value, Real):
         return Clamped(layer, value.tensor, bounds)
-    if isinstance(value, Matmul | Sum | Clamped):
+    if isinstance(value, Sum | Clamped | Gated) or (isinstance(value, Matmul) and value.curve is None):
         limits = tuple(min(max(limit, low), high) for limit in value.clamp)
         return dataclasses.replace(value, clamp=limits)
     if isinstance(value, Joined):
         parts = [bounded(part, bounds, f"{layer}.part{index}") for index, part in enumerate(value.parts)]
+        return None if any(part is None for part in parts) else dataclasses.replace(value, parts=tuple(parts))
+    return None
+
+
+def curved(value: Value, kind: Curve, layer: str) -> Value | None:
+    """Return the value behind a curve, or None if it cannot carry one."""
+    if isinstance(value, Real):
+        return Curved(layer, value.tensor, kind)
+    if isinstance(value, Matmul) and value.linear:
+        return dataclasses.replace(value, curve=kind)
+    if isinstance(value, Joined):
+        parts = [curved(part, kind, f"{layer}.part{index}") for index, part in enumerate(value.parts)]
         return None if any(part is None for part in parts) else dataclasses.replace(value, parts=tuple(parts))
     return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch.fx import GraphModule, Node
@@ -18,7 +19,14 @@ from torchao.quantization.pt2e.quantizer import (
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from sw.quant.needs import need
-from sw.quant.rewrite import hoist_activations, normalise_operators, remove_dropout, remove_whole_slices
+from sw.quant.rewrite import (
+    hoist_activations,
+    normalise_operators,
+    normalise_pools,
+    remove_dropout,
+    remove_whole_slices,
+)
+from sw.quant.spellings import recognise_curves
 
 __all__ = [
     "ACTIVATION_MAX",
@@ -45,6 +53,8 @@ MATMUL = CONVOLUTION | {aten.linear.default}
 CLAMP = {aten.relu.default, aten.hardtanh.default}
 CONCAT = {aten.cat.default}
 CURVES = {aten.hardswish.default, aten.hardsigmoid.default}
+MAX_POOL = aten.max_pool2d.default
+AVG_POOL = aten.avg_pool2d.default
 PAD = aten.pad.default
 LISTS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 VIEWS = {
@@ -131,29 +141,70 @@ def _is_gate(node: Node) -> bool:
     return len(source) == len(gate) == 4 and gate == (*source[:2], 1, 1)
 
 
+def _arguments(node: Node, *defaults: Any) -> list[Any]:
+    """Return the arguments behind the first; `defaults` are those of all."""
+    given = node.args[1:]
+    return [*given, *defaults[len(given) :]]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return items[0], items[-1]
+
+
+def _is_max_pool(node: Node) -> bool:
+    """Whether a node takes maxima over windows of neighbouring places."""
+    return node.target is MAX_POOL and _pair(_arguments(node, None, [], 0, 1, False)[3]) == (1, 1)
+
+
+def _is_avg_pool(node: Node) -> bool:
+    """Whether a node averages over windows of which each divides by all its places."""
+    if node.target is not AVG_POOL:
+        return False
+    kernel, stride, padding, ceil, counted, divisor = _arguments(node, None, [], 0, False, True, None)
+    sizes, axes = _shape(node.args[0])[2:], zip(*map(_pair, (kernel, stride or kernel, padding)), strict=True)
+    inside = all((size + 2 * pad - taps) % step == 0 for size, (taps, step, pad) in zip(sizes, axes, strict=True))
+    return divisor is None and (counted or not any(_pair(padding))) and (inside or not ceil)
+
+
+def _starts_at_zero(node: Node) -> bool:
+    """Whether a node is a two-sided clamp from 0."""
+    return node.target is aten.hardtanh.default and _arguments(node, -1.0, 1.0)[0] == 0
+
+
 def _is_padding(node: Node) -> bool:
-    """Whether a node puts zeros around the pixels of a map, for convolutions alone, which then pad themselves."""
+    """Whether a node pads the pixels of a map for windows alone, which then pad themselves.
+
+    Zeros for convolutions and averages that count them, -inf for maxima.
+    """
     if node.target is not PAD:
         return False
-    pads, mode, value = (*node.args[1:], *("constant", None)[len(node.args) - 2 :])
+    pads, mode, value = _arguments(node, None, "constant", None)
     edges = len(pads) in (2, 4) and all(isinstance(pad, int) and pad >= 0 for pad in pads)
-    zeros = mode == "constant" and value in (None, 0)
-    return edges and zeros and all(user.target in CONVOLUTION and user.args[0] is node for user in node.users)
+    if not edges or mode != "constant":
+        return False
+    if value == -math.inf:
+        return all(_is_max_pool(user) for user in node.users)
+    users = all((user.target in CONVOLUTION or _is_avg_pool(user)) and user.args[0] is node for user in node.users)
+    return value in (None, 0) and users
 
 
 class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates what the accelerator's output stage writes as int8, and nothing in between.
 
-    * Convolution or linear, alone or with ReLU / ReLU6 / hardtanh behind it: input, weight and the last result.  The
-      convolution's own result has no quantisation of its own.
-    * Such an operation without clamp whose result goes only into an addition of two tensors of one shape: the
-      addition (and a clamp that alone follows it) joins, and its result is quantised.  The other operand is an int8
-      tensor.  If both operands are such operations, the later one joins and the earlier one is quantised by itself.
+    * Convolution or linear, alone or with ReLU / ReLU6 / hardtanh, h-swish or h-sigmoid behind it: input, weight and
+      the last result.  The convolution's own result has no quantisation of its own.
+    * A convolution without such an activation whose result goes only into an addition of two tensors of one shape: the
+      addition (and an activation that alone follows it) joins, and its result is quantised.  The other operand is an
+      int8 tensor.  If both operands are such operations, the later one joins, the earlier one is quantised by itself.
       This is ``q = clamp(round(conv * M + (r - z_r) * m) + z)`` of :mod:`hw.spec.numerics`.
-    * Other additions, clamps, global average pooling, h-swish, h-sigmoid and channel gates (squeeze-and-excite): inputs
-      and result, each with its own range.
-    * Zeros around the input of convolutions (``nn.ZeroPad2d``): the input alone, in front of them, because they become
-      the convolutions' padding.  0 is always representable (the zero point).
+    * Channel gates (squeeze-and-excite), alone or with a clamp from 0 behind them: both inputs and the last result.
+      That result's range starts at 0, so that saturation is the clamp.
+    * Other additions, clamps, h-swish, h-sigmoid and average pooling: inputs and result, each with its own range.
+    * Zeros around the input of convolutions (``nn.ZeroPad2d``) and average pooling, -inf around that of max pooling:
+      the input alone, in front of them, because they become the windows' padding.  0 is always representable (the zero
+      point).
+    * Max pooling: input and result share one range.
     * Concatenation: all inputs and the result share one range.  Slices, chunks, splits and reshapes share their
       input's.  So none of them requantises: the producers write straight into the concatenated tensor.
 
@@ -180,11 +231,13 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         self.weight = weight_spec()
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Write synonyms one way, drop operations without effect, move clamps ahead of concatenations."""
+        """Write synonyms one way, drop operations without effect, move activations ahead of concatenations."""
         normalise_operators(model)
+        normalise_pools(model)
+        recognise_curves(model)
         remove_dropout(model)
         remove_whole_slices(model)
-        hoist_activations(model, CLAMP, CONCAT, MATMUL)
+        hoist_activations(model, CLAMP, CURVES, CONCAT, MATMUL)
         return model
 
     def annotate(self, model: GraphModule) -> GraphModule:
@@ -197,9 +250,15 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         for node in nodes:
             if _annotated(node):
                 continue
-            alone = node.target in CLAMP or node.target in CURVES
-            if alone or _is_tensor_add(node) or _is_global_pool(node) or _is_gate(node):
-                _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), self.activation)
+            alone = node.target in CLAMP or node.target in CURVES or _is_tensor_add(node)
+            if _is_gate(node):
+                self._gate(node)
+            elif alone or _is_global_pool(node) or _is_avg_pool(node):
+                padded = [source for source in node.all_input_nodes if _is_padding(source)]
+                inputs = [source for source in node.all_input_nodes if source not in padded]
+                _annotate(node, dict.fromkeys(inputs, self.activation), self.activation)
+            elif _is_max_pool(node):
+                self._max_pool(node)
             elif node.target in CONCAT:
                 self._concat(node)
             elif node.target in LISTS or _is_padding(node):
@@ -215,14 +274,32 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         _annotate(node, inputs, None)
         last = node
         user = _only_user(last)
-        if user is not None and not _annotated(user) and _is_tensor_add(user) and user.args[0] is not user.args[1]:
+        joins = user is not None and node.target in CONVOLUTION and not _annotated(user)
+        if joins and _is_tensor_add(user) and user.args[0] is not user.args[1]:
             other = next(operand for operand in user.all_input_nodes if operand is not node)
             _annotate(user, {other: self.activation}, None)
             last, user = user, _only_user(user)
-        if user is not None and not _annotated(user) and user.target in CLAMP:
+        if user is not None and not _annotated(user) and (user.target in CLAMP or user.target in CURVES):
             _annotate(user, {}, None)
             last = user
         last.meta[Q_ANNOTATION_KEY].output_qspec = self.activation
+
+    def _gate(self, node: Node) -> None:
+        _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), None)
+        user = _only_user(node)
+        if user is not None and (user.target is aten.relu.default or _starts_at_zero(user)):
+            _annotate(user, {}, None)
+            node = user
+        node.meta[Q_ANNOTATION_KEY].output_qspec = self.activation
+
+    def _max_pool(self, node: Node) -> None:
+        source = node.args[0]
+        assert isinstance(source, Node)
+        if _is_padding(source):
+            # padding has no result of its own: share with the edge into it
+            _annotate(node, {}, SharedQuantizationSpec((source.args[0], source)))
+        else:
+            _annotate(node, {source: self.activation}, SharedQuantizationSpec((source, node)))
 
     def _concat(self, node: Node) -> None:
         first, *rest = node.all_input_nodes

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-__all__ = ["hoist_activations", "normalise_operators", "remove_dropout", "remove_whole_slices"]
+__all__ = [
+    "hoist_activations",
+    "normalise_operators",
+    "normalise_pools",
+    "remove_dropout",
+    "remove_whole_slices",
+]
 
 aten = torch.ops.aten
 _DROPOUT = (aten.dropout.default, aten.feature_dropout.default)
@@ -24,9 +30,13 @@ _SYNONYMS = {
     aten.hardsigmoid_.default: aten.hardsigmoid.default,
     aten.mul_.Tensor: aten.mul.Tensor,
     aten.add_.Tensor: aten.add.Tensor,
+    aten.sub_.Tensor: aten.sub.Tensor,
+    aten.div_.Tensor: aten.div.Tensor,
     aten.concat.default: aten.cat.default,
     aten.concatenate.default: aten.cat.default,
 }
+_POOLS = (aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default)
+_MAX_POOL = aten.max_pool2d.default
 _RELU6 = (aten.relu6.default, aten.relu6_.default)
 _CLAMP = (aten.clamp.default, aten.clamp_.default)
 _END = 2**63 - 1  # "to the end" in an exported slice
@@ -61,11 +71,40 @@ def normalise_operators(model: GraphModule) -> None:
             node.args = (node.args[0], 0.0, 6.0)
         if node.target in _CLAMP:
             bounds = (*node.args[1:], None, None)[:2]
+            if bounds == (0, None):
+                node.target, node.args = aten.relu.default, node.args[:1]
+                continue
             if any(not isinstance(bound, int | float) for bound in bounds):
                 continue
             node.args = (node.args[0], *bounds)
         node.target = _SYNONYMS[node.target]
     model.recompile()
+
+
+def normalise_pools(model: GraphModule) -> None:
+    """Write average pooling one way: of the whole map as ``adaptive_avg_pool2d(x, (1, 1))``, else ``avg_pool2d``.
+
+    An adaptive size that divides the map's is a window without overlap.
+    """
+    for node in model.graph.nodes:
+        if node.op != "call_function" or node.target not in _POOLS:
+            continue
+        size = tuple(node.args[0].meta["val"].shape[2:])
+        if node.target is aten.avg_pool2d.default:
+            whole = tuple(_pair(node.args[1])) == size and not any(_pair((node.args[3:4] or (0,))[0]))
+            if whole and len(node.args) < 7:
+                node.target, node.args = aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1])
+        elif list(node.args[1]) != [1, 1] and all(
+            isinstance(want, int) and have % want == 0 for have, want in zip(size, node.args[1], strict=True)
+        ):
+            window = [have // want for have, want in zip(size, node.args[1], strict=True)]
+            node.target, node.args = aten.avg_pool2d.default, (node.args[0], window, window)
+    model.recompile()
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return items[0], items[-1]
 
 
 def remove_dropout(model: GraphModule) -> None:
@@ -90,31 +129,37 @@ def remove_whole_slices(model: GraphModule) -> None:
 
 
 def hoist_activations(
-    model: GraphModule, clamps: Collection[Any], concats: Collection[Any], producers: Collection[Any]
+    model: GraphModule,
+    clamps: Collection[Any],
+    curves: Collection[Any],
+    concats: Collection[Any],
+    producers: Collection[Any],
 ) -> None:
-    """Move an elementwise clamp from behind a concatenation to each of its inputs.
+    """Move an elementwise activation from behind a concatenation to its inputs, and a clamp from behind max pooling.
 
-    Done where the concatenation has no other user and each input is a producer used once, so that each clamp then
-    fuses with its producer: convolutions, concatenation, ReLU6 becomes two convolutions with ReLU6 and a
-    concatenation.
+    Done where the concatenation or pooling has no other user and each input is a producer used once, so that each
+    activation then fuses with its producer: convolutions, concatenation, ReLU6 becomes two convolutions with ReLU6 and
+    a concatenation.  Clamps are monotone, so that the clamp of a maximum is the maximum of the clamped.
     """
     graph = model.graph
     for node in list(graph.nodes):
-        if node.op != "call_function" or node.target not in clamps:
+        if node.op != "call_function" or (node.target not in clamps and node.target not in curves):
             continue
-        concat = node.args[0]
-        if concat.op != "call_function" or concat.target not in concats or len(concat.users) != 1:
+        mover = node.args[0]
+        movable = mover.op == "call_function" and len(mover.users) == 1
+        pooling = mover.target is _MAX_POOL and node.target in clamps
+        if not movable or not (mover.target in concats or pooling):
             continue
-        inputs: list[Node] = list(concat.args[0])
+        inputs: list[Node] = [mover.args[0]] if pooling else list(mover.args[0])
         if any(source.target not in producers or len(source.users) != 1 for source in inputs):
             continue
-        clamped = []
+        moved = []
         for source in inputs:
             with graph.inserting_after(source):
-                clamp = graph.call_function(node.target, (source, *node.args[1:]), dict(node.kwargs))
-            clamp.meta = {**node.meta, "val": source.meta.get("val")}
-            clamped.append(clamp)
-        concat.update_arg(0, clamped)
-        node.replace_all_uses_with(concat)
+                activation = graph.call_function(node.target, (source, *node.args[1:]), dict(node.kwargs))
+            activation.meta = {**node.meta, "val": source.meta.get("val")}
+            moved.append(activation)
+        mover.update_arg(0, moved[0] if pooling else moved)
+        node.replace_all_uses_with(mover)
         graph.erase_node(node)
     model.recompile()
