@@ -183,15 +183,24 @@ def _max_pool(reader: Reader, node: OnnxNode) -> Value:
     value = reader.value(node, 0)
     size, kernel = map_shape(reader, node, value)[2:], tuple(node.attributes["kernel_shape"])
     stride, pads = _window(node, size, kernel)
-    ceil, padding = bool(node.attributes.get("ceil_mode", 0)), pads[:2]
-    if pads[:2] != pads[2:]:
-        # a maximum over fewer places is the same as over places that hold no value: let the last window stick out
-        wanted = [(n + pads[i] + pads[i + 2] - kernel[i]) // stride[i] + 1 for i, n in enumerate(size)]
-        got = [math.ceil((n + 2 * pads[i] - kernel[i]) / stride[i]) + 1 for i, n in enumerate(size)]
-        node.check(not ceil and wanted == got, f"pools the maximum with unequal pads {pads}; use equal pads")
-        ceil = True
+    source, ceil, padding = reader.tensor(node, value), bool(node.attributes.get("ceil_mode", 0)), pads[:2]
+    if pads[:2] != pads[2:] or any(2 * pad > taps for pad, taps in zip(padding, kernel, strict=True)):
+        # torch's own padding is the same on both sides and at most half a window
+        top, left, *_ = pads
+        bottom, right = (_reach(size[i], kernel[i], stride[i], pads[i], pads[i + 2], ceil) for i in range(2))
+        layer = nn.ConstantPad2d((left, right, top, bottom), -math.inf)
+        source, ceil, padding = reader.layers.emit(layer, [source], [node.name], "_pad"), False, (0, 0)
     module = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
-    return Piece(reader.layers.emit(module, [reader.tensor(node, value)], [node.name]))
+    return Piece(reader.layers.emit(module, [source], [node.name]))
+
+
+def _reach(size: int, taps: int, stride: int, begin: int, end: int, ceil: bool) -> int:
+    """Return how far the last window reaches beyond the map; with `ceil` it starts in the map or in front of it."""
+    span = size + begin + end - taps
+    count = span // stride + 1
+    if ceil and span % stride:
+        count += count * stride < size + begin
+    return max((count - 1) * stride + taps - size - begin, 0)
 
 
 # --- without effect, and left to the host --------------------------------------------------------------------------

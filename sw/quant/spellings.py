@@ -32,6 +32,7 @@ def recognise_curves(model: GraphModule) -> None:
         pieces[node] = piece
         if replacement is not None:
             node.replace_all_uses_with(replacement)
+            pieces.setdefault(replacement, piece)
     for node in reversed(pieces):
         if not node.users:
             model.graph.erase_node(node)

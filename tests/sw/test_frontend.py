@@ -15,7 +15,21 @@ from hw.spec.program import TensorSpec
 from sim.iss import IssBackend
 from sim.memory import quantise_input, read_tensor
 from sw.compiler import CompileError, compile_graph
-from sw.compiler.ir import Add, ChannelScale, Concat, Conv, GlobalAvgPool, Graph, Linear, Requantise, Reshape, Slice
+from sw.compiler.ir import (
+    Activation,
+    Add,
+    AvgPool,
+    ChannelScale,
+    Concat,
+    Conv,
+    GlobalAvgPool,
+    Graph,
+    Linear,
+    MaxPool,
+    Requantise,
+    Reshape,
+    Slice,
+)
 from sw.frontends.networks import QuantisedNetwork, quantised_network
 from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_data
@@ -73,6 +87,12 @@ def compare(exported, graph: Graph, preset: str, picture: torch.Tensor) -> dict[
         runner.run(picture[None])
     assert set(runner.worst) == {spec.name for spec in program.tensors} & set(graph.sources)
     return runner.worst
+
+
+def agrees(exported, graph: Graph, data: torch.Tensor) -> None:
+    """Check that the simulator's tensors are PyTorch's within 1 LSB per layer."""
+    for picture in data[:3]:
+        assert max(compare(exported, graph, "tiny", picture).values()) <= 1
 
 
 class Block(nn.Module):
@@ -221,8 +241,13 @@ def test_a_tensor_quantised_in_another_way_is_requantised() -> None:
     ("function", "options", "message"),
     [
         (lambda x, w: x * x, {}, "only a product of a map and a .* gate"),
-        (lambda x, w: nn.functional.max_pool2d(x, 2), {}, "use a convolution of stride 2"),
-        (lambda x, w: nn.functional.avg_pool2d(x, 2), {}, "only global average pooling"),
+        (lambda x, w: nn.functional.max_pool2d(x, 2, dilation=2), {}, r"only windows of neighbouring"),
+        (lambda x, w: nn.functional.max_pool2d(pad(x, (1, 1)), 2), {}, "is padded"),
+        (lambda x, w: nn.functional.adaptive_max_pool2d(x, 2), {}, "use max_pool2d with a window"),
+        (lambda x, w: nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False), {}, "use count_include_pad=True"),
+        (lambda x, w: nn.functional.avg_pool2d(x, 2, divisor_override=3), {}, "divisor_override=3: only windows that"),
+        (lambda x, w: nn.functional.avg_pool2d(x, 4, ceil_mode=True, stride=3), {}, "ceil_mode with windows beyond"),
+        (lambda x, w: nn.functional.hardswish(torch.relu(conv2d(x, w))), {}, "hswish of this value needs a quantize"),
         (lambda x, w: torch.sigmoid(x), {}, "no exponential"),
         (lambda x, w: torch.tan(x), {}, "operator aten.tan is not supported: supported are convolution"),
         (lambda x, w: conv2d(x, w, dilation=2), {}, "dilation"),
@@ -254,26 +279,92 @@ def test_what_is_not_supported_is_named(function, options: dict, message: str) -
         import_program(hand(function, **options))
 
 
-def test_h_swish_and_squeeze_and_excite_are_carried_to_the_program() -> None:
-    class Excite(nn.Module):
+class Excite(nn.Module):
+    def __init__(self, output: nn.Module) -> None:
+        super().__init__()
+        self.squeeze, self.reduce, self.expand = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.gate, self.output = nn.Hardsigmoid(inplace=True), output
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(self.gate(self.expand(torch.relu(self.reduce(self.squeeze(x))))) * x)
+
+
+def test_h_swish_and_h_sigmoid_join_what_makes_their_input() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Hardswish(inplace=True))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.Hardswish(), nn.Linear(6, 4))
+    exported, data = quantised(nn.Sequential(stem, Excite(nn.Hardswish()), head), 3, 6, 6)
+    graph = import_program(exported)
+    kinds = [type(op).__name__ for op in graph.ops]
+    assert kinds[:7] == ["Conv", "GlobalAvgPool", "Conv", "Conv", "ChannelScale", "Activation", "GlobalAvgPool"]
+    assert [op.curve for op in graph.ops if isinstance(op, Linear)] == ["hswish", None]
+    conv, gate, scale, late = graph.ops[0], graph.ops[3], graph.ops[4], graph.ops[5]
+    assert isinstance(conv, Conv) and conv.curve == "hswish" and not conv.linear and conv.clamp == (-128, 127)
+    assert isinstance(gate, Conv) and gate.curve == "hsigmoid"
+    assert isinstance(scale, ChannelScale) and (scale.input, scale.gate) == (conv.output, gate.output)
+    assert isinstance(late, Activation) and late.kind == "hswish"
+    agrees(exported, graph, data)
+
+
+def test_a_shortcut_and_a_curve_join_one_convolution() -> None:
+    class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.squeeze, self.reduce, self.expand = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
-            self.gate = nn.Hardsigmoid(inplace=True)
+            self.conv, self.act = nn.Conv2d(4, 4, 3, padding=1), nn.Hardswish()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.gate(self.expand(torch.relu(self.reduce(self.squeeze(x))))) * x
+            return self.act(x + self.conv(x))
 
-    stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Hardswish(inplace=True))
-    exported, _ = quantised(nn.Sequential(stem, Excite(), nn.Conv2d(8, 4, 1)), 3, 6, 6)
+    exported, data = quantised(Net(), 4, 5, 6)
     graph = import_program(exported)
-    assert [type(op).__name__ for op in graph.ops] == [
-        "Conv", "Activation", "GlobalAvgPool", "Conv", "Conv", "Activation", "ChannelScale", "Conv",
-    ]  # fmt: skip
-    scale = graph.ops[6]
-    assert isinstance(scale, ChannelScale) and scale.gate == graph.ops[5].output and scale.input == graph.ops[1].output
-    kinds = [layer.kind for layer in compile_graph(graph, PRESETS["tiny"]).layers]
-    assert kinds.count("scale") == 1
+    (op,) = graph.ops
+    assert isinstance(op, Conv) and op.residual == "x" and op.curve == "hswish" and not op.linear
+    agrees(exported, graph, data)
+
+
+def test_relu_behind_a_gate_is_the_saturation_of_its_range() -> None:
+    exported, data = quantised(nn.Sequential(nn.Conv2d(3, 8, 1), Excite(nn.ReLU())), 3, 6, 6)
+    graph = import_program(exported)
+    scale = graph.ops[-1]
+    assert isinstance(scale, ChannelScale) and graph[scale.output].zero_point == -128
+    agrees(exported, graph, data)
+
+
+Inf = nn.ConstantPad2d
+
+
+@pytest.mark.parametrize(
+    ("pool", "size", "kernel", "stride", "padding"),
+    [
+        (nn.MaxPool2d(2), (8, 9), (2, 2), (2, 2), (0, 0, 0, 0)),
+        (nn.MaxPool2d(3, 2, 1), (8, 9), (3, 3), (2, 2), (1, 1, 0, 1)),
+        (nn.MaxPool2d((3, 2), (2, 1), (1, 0)), (7, 5), (3, 2), (2, 1), (1, 0, 1, 0)),
+        (nn.MaxPool2d(2, ceil_mode=True), (7, 8), (2, 2), (2, 2), (0, 0, 1, 0)),
+        (nn.MaxPool2d(2, 3, 1, ceil_mode=True), (6, 7), (2, 2), (3, 3), (1, 1, 1, 0)),
+        (nn.MaxPool2d(3, 2, ceil_mode=True), (8, 10), (3, 3), (2, 2), (0, 0, 1, 1)),
+        (nn.Sequential(Inf((0, 1, 0, 1), -math.inf), nn.MaxPool2d(2, 1)), (5, 6), (2, 2), (1, 1), (0, 0, 1, 1)),
+        (nn.AvgPool2d(2), (8, 9), (2, 2), (2, 2), (0, 0, 0, 0)),
+        (nn.AvgPool2d(3, 2, 1), (8, 9), (3, 3), (2, 2), (1, 1, 0, 1)),
+        (nn.AvgPool2d(3, 2, ceil_mode=True), (7, 9), (3, 3), (2, 2), (0, 0, 0, 0)),
+        (nn.AvgPool2d((2, 1), count_include_pad=False), (8, 9), (2, 1), (2, 1), (0, 0, 0, 0)),
+        (nn.AdaptiveAvgPool2d((2, 3)), (8, 9), (4, 3), (4, 3), (0, 0, 0, 0)),
+        (nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, 1)), (5, 6), (2, 2), (1, 1), (0, 0, 1, 1)),
+    ],
+)  # fmt: skip
+def test_pooling_windows(pool: nn.Module, size: tuple, kernel: tuple, stride: tuple, padding: tuple) -> None:
+    exported, data = quantised(nn.Sequential(nn.Conv2d(3, 4, 1), pool), 3, *size)
+    graph = import_program(exported)
+    conv, op = graph.ops
+    assert isinstance(op, MaxPool | AvgPool) and (op.kernel, op.stride, op.padding) == (kernel, stride, padding)
+    made, source = graph[op.output], graph[conv.output]
+    assert made.shape == tuple(pool(data[:1, :1].expand(1, 4, -1, -1)).shape[1:])
+    if isinstance(op, MaxPool):
+        assert (made.scale, made.zero_point) == (source.scale, source.zero_point)
+    agrees(exported, graph, data)
+
+
+def test_an_average_over_the_whole_map_is_global() -> None:
+    exported, _ = quantised(nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d((5, 6))), 3, 5, 6)
+    assert isinstance(import_program(exported).ops[1], GlobalAvgPool)
 
 
 def test_errors_name_the_layer_of_the_source() -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hw.spec.config import PRESETS
 from hw.spec.program import Program
 from sw import compile as tool
-from sw.compiler import compile_graph
+from sw.compiler.ir import AvgPool, MaxPool
 from sw.frontends.networks import UnknownNetworkError, quantised_network
 from sw.frontends.onnx_reader import read_onnx
 from sw.frontends.torch_export import import_program
@@ -65,22 +64,37 @@ def test_the_quantised_network_is_close_to_onnxruntime(tmp_path: Path, inputs: n
     assert np.abs(results - expected).max() < 0.03 < np.ptp(expected)
 
 
-def test_hswish_reaches_the_program_under_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
+def test_hswish_joins_its_convolution(tmp_path: Path, inputs: np.ndarray) -> None:
     model, output = block(hswish=True)
     np.save(tmp_path / "calib.npy", inputs)
     path = model.save(tmp_path, output)
     network = quantised_network(str(path), calibration=tmp_path / "calib.npy", input_shape=(3, 10, 9))
     graph = import_program(network.exported, name=network.name, meta=network.meta)
-    assert [op.kind for op in graph.ops if type(op).__name__ == "Activation"] == ["hswish"]
-    assert "act/Mul_1" in {layer.name for layer in compile_graph(graph, PRESETS["tiny"]).layers}
+    assert [op.name for op in graph.ops if getattr(op, "curve", None) == "hswish"] == ["conv_3"]
 
 
-def test_max_pooling_is_refused_by_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
+def test_pooling_windows_of_any_padding(tmp_path: Path, inputs: np.ndarray) -> None:
     model = Model(1, 3, 10, 9)
-    x = model.add("MaxPool", model.conv("x", 3, 4), kernel_shape=(2, 2), strides=(2, 2), name="pool/max@1")
+    x = model.add("MaxPool", model.conv("x", 3, 4), kernel_shape=(2, 2), auto_pad="SAME_UPPER", name="pool/max@1")
+    x = model.add("AveragePool", x, kernel_shape=(2, 2), strides=(2, 2), pads=(0, 1, 0, 0), count_include_pad=1)
     path = model.save(tmp_path, model.conv(x, 4, 2))
     np.save(tmp_path / "calib.npy", inputs)
-    with pytest.raises(UnsupportedOperatorError, match="layer 'pool/max@1': operator aten.max_pool2d"):
+    network = quantised_network(str(path), calibration=tmp_path / "calib.npy")
+    graph = import_program(network.exported)
+    first, second = (op for op in graph.ops if isinstance(op, MaxPool | AvgPool))
+    assert (first.name, first.padding, graph[first.output].shape) == ("pool/max@1", (0, 0, 1, 1), (4, 10, 9))
+    assert (second.padding, graph[second.output].shape) == ((0, 1, 0, 0), (4, 5, 5))
+    expected = reference(path, inputs[:1])[0]
+    with torch.no_grad():
+        assert np.abs(network.module(torch.from_numpy(inputs[:1])).numpy() - expected).max() < 0.05 * np.ptp(expected)
+
+
+def test_an_average_that_does_not_count_its_padding_is_refused_by_its_node(tmp_path: Path, inputs: np.ndarray) -> None:
+    model = Model(1, 3, 10, 9)
+    x = model.add("AveragePool", "x", kernel_shape=(3, 3), pads=(1, 1, 1, 1), name="pool/mean@1")
+    path = model.save(tmp_path, model.conv(x, 3, 2))
+    np.save(tmp_path / "calib.npy", inputs)
+    with pytest.raises(UnsupportedOperatorError, match="layer 'pool/mean@1': .*use count_include_pad=True"):
         quantised_network(str(path), calibration=tmp_path / "calib.npy")
 
 

@@ -263,8 +263,20 @@ def test_global_mean(opset: int, keep: int, tmp_path: Path) -> None:
         ("MaxPool", {"kernel_shape": (2, 2), "strides": (2, 2)}, ["MaxPool2d"]),
         ("MaxPool", {"kernel_shape": (2, 2), "strides": (2, 2), "ceil_mode": 1}, ["MaxPool2d"]),
         ("MaxPool", {"kernel_shape": (3, 3), "strides": (2, 1), "pads": (1, 1, 1, 1)}, ["MaxPool2d"]),
-        ("MaxPool", {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (0, 1, 1, 1)}, ["MaxPool2d"]),
-        ("MaxPool", {"kernel_shape": (2, 2), "strides": (2, 2), "auto_pad": "SAME_UPPER"}, ["MaxPool2d"]),
+        ("MaxPool", {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (0, 1, 1, 1)}, ["ConstantPad2d", "MaxPool2d"]),
+        (
+            "MaxPool",
+            {"kernel_shape": (2, 2), "strides": (2, 2), "auto_pad": "SAME_UPPER"},
+            ["ConstantPad2d", "MaxPool2d"],
+        ),
+        ("MaxPool", {"kernel_shape": (2, 2), "auto_pad": "SAME_LOWER"}, ["ConstantPad2d", "MaxPool2d"]),
+        ("MaxPool", {"kernel_shape": (3, 3), "pads": (2, 2, 2, 2)}, ["ConstantPad2d", "MaxPool2d"]),
+        ("MaxPool", {"kernel_shape": (3, 2), "strides": (2, 1), "auto_pad": "VALID"}, ["MaxPool2d"]),
+        (
+            "MaxPool",
+            {"kernel_shape": (2, 2), "strides": (3, 3), "pads": (1, 0, 0, 1), "ceil_mode": 1},
+            ["ConstantPad2d", "MaxPool2d"],
+        ),
     ],
 )
 def test_pooling(op: str, attributes: dict[str, object], kind: list[str], tmp_path: Path) -> None:

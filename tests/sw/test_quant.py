@@ -289,6 +289,77 @@ def test_synonyms_and_in_place_operators_are_written_one_way() -> None:
     assert float((graph(x) - model(x)).detach().abs().max()) < 0.3
 
 
+SPELLINGS = {
+    "hswish": [
+        lambda x: x * F.relu6(x + 3) / 6,
+        lambda x: x * (F.relu6(x + 3) / 6),
+        lambda x: F.relu6(3 + x) * x * (1 / 6),
+        lambda x: x / 6 * (x + 3).clamp(0, 6),
+        lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+        lambda x: F.hardsigmoid(x) * x,
+        lambda x: x.mul(F.hardtanh(x.sub(-3), 0.0, 6.0)).div(6),
+    ],
+    "hsigmoid": [
+        lambda x: F.relu6(x + 3) / 6,
+        lambda x: F.relu6(x + 3.0, inplace=True) * 0.16666667,
+        lambda x: (x / 6 + 0.5).clamp(0, 1),
+        lambda x: torch.clamp(x + 3, 0, 6) / 6,
+        lambda x: (x + 3).clamp(min=0).clamp(-1, 6) / 6,
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("curve", "index"), [(curve, index) for curve, functions in SPELLINGS.items() for index in range(len(functions))]
+)
+def test_curves_in_any_spelling_join_the_convolution(curve: str, index: int) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(SPELLINGS[curve][index](self.a(x)))
+
+    model = Net()
+    graph = convert_graph(model, 3, 6, 6, scale=4)
+    kinds = {node.target for node in graph.graph.nodes if node.op == "call_function"} - {Q, DQ, DQ_WEIGHT}
+    target = {"hswish": aten.hardswish.default, "hsigmoid": aten.hardsigmoid.default}[curve]
+    assert kinds == {aten.conv2d.default, target}
+    assert only(graph, target).args[0].target is aten.conv2d.default
+    x = torch.randn(2, 3, 6, 6) * 4
+    expected = model(x).detach()
+    assert float((graph(x) - expected).detach().abs().max()) < 0.04 * float(expected.max() - expected.min())
+
+
+def test_a_gate_of_height_6_is_a_gate() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return y * F.relu6(self.b(y.mean((2, 3), keepdim=True)) + 3) / 6
+
+    model = Net()
+    graph = convert_graph(model, 3, 6, 6)
+    assert only(graph, aten.mul.Tensor) and only(graph, aten.hardsigmoid.default)
+    assert not find(graph, aten.div.Tensor)
+    x = torch.randn(2, 3, 6, 6)
+    assert float((graph(x) - model(x)).detach().abs().max()) < 0.1
+
+
+def test_a_clamp_behind_max_pooling_moves_to_the_convolution() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, padding=1), nn.ReLU())
+    graph = convert_graph(model, 3, 8, 8)
+    pool, relu = only(graph, aten.max_pool2d.default), only(graph, aten.relu.default)
+    assert relu.args[0].target is aten.conv2d.default
+    assert parameters(pool.args[0]) == parameters(quantiser_of(pool)) == parameters(quantiser_of(relu))
+    x = torch.randn(2, 3, 8, 8)
+    assert float((graph(x) - model(x)).detach().abs().max()) < 0.05
+
+
 def test_in_place_on_a_view_is_refused() -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -364,7 +435,13 @@ def test_unsupported_operators_are_named() -> None:
     "function",
     [
         lambda x: x.mean(1),
-        lambda x: F.adaptive_avg_pool2d(x, 2),
+        lambda x: F.adaptive_avg_pool2d(x, 3),
+        lambda x: F.max_pool2d(x, 2, dilation=2),
+        lambda x: F.max_pool2d(F.pad(x, (1, 1)), 2),
+        lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+        lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True),
+        lambda x: x * F.relu6(x + 2) / 6,
+        lambda x: x * x,
         lambda x: x + 1,
         lambda x: x + x.mean((2, 3), keepdim=True),
         lambda x: F.pad(x, (1, 1)) + 0,
