@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.isa import Region
+from hw.spec.numerics import quantise
 from hw.spec.program import Program, TensorSpec
 from sim.backend import Int8Array
 
@@ -92,17 +93,17 @@ def read_outputs(program: Program, regions: Sequence[Bytes | bytes]) -> dict[str
 
 
 def quantise_input(spec: TensorSpec, value: npt.ArrayLike) -> Int8Array:
-    """Return real numbers as int8 in the tensor's scale: ``clip(round(x / scale) + zero_point)``, ties to even.
+    """Return real numbers as int8 in the tensor's scale, see :func:`hw.spec.numerics.quantise`.
 
     Raises
     ------
     InputError
         If a value is not finite.
     """
-    real = np.asarray(value, np.float64)
-    if not np.isfinite(real).all():
-        raise InputError(f"input {spec.name} holds values that are not finite")
-    return np.clip(np.rint(real / spec.scale) + spec.zero_point, -128, 127).astype(np.int8)
+    try:
+        return quantise(value, spec.scale, spec.zero_point)
+    except ValueError as error:
+        raise InputError(f"input {spec.name}: {error}") from None
 
 
 def dequantise(spec: TensorSpec, value: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NUMERICS", "Numerics", "QuantRangeError", "quantize_multiplier", "rshift_round"]
+__all__ = ["NUMERICS", "Numerics", "QuantRangeError", "quantise", "quantize_multiplier", "rshift_round"]
 
 Int = npt.NDArray[np.int64]
 
@@ -35,6 +35,20 @@ def rshift_round(value: npt.ArrayLike, shift: npt.ArrayLike) -> Int:
     some = (s > 0).astype(np.int64)
     odd = (x >> s) & some
     return (x + odd + ((some << np.maximum(s - 1, 0)) - some)) >> s
+
+
+def quantise(real: npt.ArrayLike, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
+    """Return real numbers as int8: ``clip(round(x / scale) + zero_point)``, ties to even.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+    """
+    values = np.asarray(real, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("values that are not finite cannot be quantised")
+    return np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)
 
 
 def quantize_multiplier(real: float, *, max_shift: int = 47) -> tuple[int, int]:

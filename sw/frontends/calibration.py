@@ -65,9 +65,8 @@ def picture_batches(path: str | Path, about: Metadata, count: int) -> list[Tenso
     sw.nn.pictures.PictureError
         If the set or a picture cannot be read.
     """
-    pictures = Pictures(path)
-    count = min(count, len(pictures))
-    chosen = [pictures.entries[index * len(pictures) // count] for index in range(count)]
+    pictures = Pictures(path, split="train")
+    chosen = pictures.spread(count)
     inputs = [preprocess(pictures.image(entry), about.input_shape, about.preprocessing) for entry in chosen]
     return list(torch.from_numpy(np.stack(inputs)).split(_BATCH))
 

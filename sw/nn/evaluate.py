@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["accuracy", "logits"]
+__all__ = ["accuracy", "logits", "state_digest"]
 
 
 @torch.no_grad()
 def logits(
     model: Callable[[Tensor], Tensor], images: npt.NDArray[np.float32], *, batch: int = 100
 ) -> npt.NDArray[np.float32]:
-    """Return the outputs (N, classes) for pictures (N, C, H, W) of a network in evaluation mode or a q/dq graph."""
+    """Return the outputs (N, classes) for pictures (N, C, H, W) of a network in evaluation mode or a q/dq graph.
+
+    Raises
+    ------
+    ValueError
+        If it has several outputs.
+    """
     parts = [model(torch.from_numpy(images[start : start + batch])) for start in range(0, len(images), batch)]
-    result: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise ValueError(f"the network has {len(parts[0])} outputs; one, of logits, is expected")
+    result: npt.NDArray[np.float32] = torch.cat(parts).flatten(1).numpy()
     return result
+
+
+def state_digest(model: nn.Module) -> str:
+    """Return a SHA-256 of a network's parameters and buffers."""
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return found.hexdigest()
 
 
 def accuracy(

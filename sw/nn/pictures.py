@@ -1,15 +1,18 @@
-"""Labelled pictures from a folder or a tar, preprocessed for a network of the zoo."""
+"""Labelled pictures from a folder, a tar or an archive of JPEGs, preprocessed for a network of the zoo."""
 
 from __future__ import annotations
 
 import csv
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,9 +20,13 @@ from torch import Tensor
 from sw.nn.zoo import Metadata
 from sw.preprocessing import SUFFIXES, decode, preprocess
 
-__all__ = ["Entry", "PictureError", "Pictures", "batches", "topk"]
+__all__ = ["Entry", "PictureError", "Pictures", "Split", "batches", "topk"]
 
 LABELS = "labels.csv"
+
+Split = Literal["train", "test"]
+
+_ARRAYS = {"blob": "u", "offset": "ui", "label": "ui", "test": "b"}  # and their numpy kinds
 
 
 class PictureError(ValueError):
@@ -42,7 +49,10 @@ class Pictures:
     path
         A tar with pictures and ``labels.csv`` (columns ``file`` and ``class_index``); or a folder with one subfolder
         per class, whose sorted order numbers the classes (torchvision's ``ImageFolder``); or a folder of pictures,
-        which then have no label.
+        which then have no label; or an ``.npz`` with encoded pictures: ``blob`` (uint8, files behind each other),
+        ``offset`` (of each, and the end), ``label`` and ``test`` (which belong to the test set).
+    split
+        Which pictures of an ``.npz``; other sets are taken whole.
 
     Attributes
     ----------
@@ -55,11 +65,14 @@ class Pictures:
         If the path does not exist, is of another kind or has no pictures.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, split: Split = "test") -> None:
         self.path = Path(path)
+        self._tar: tarfile.TarFile | None = None
+        self._files: dict[str, npt.NDArray[np.uint8]] | None = None
         if self.path.is_dir():
-            self._tar = None
             self.entries = self._folder()
+        elif self.path.suffix == ".npz" and self.path.is_file():
+            self._files, self.entries = self._archive(split)
         elif self.path.is_file():
             try:
                 self._tar = tarfile.open(self.path)  # noqa: SIM115 - open as long as the set is
@@ -67,9 +80,10 @@ class Pictures:
             except (tarfile.TarError, EOFError, OSError) as error:
                 raise PictureError(f"{self.path}: neither a folder nor a readable tar of pictures ({error})") from None
         else:
-            raise PictureError(f"{self.path}: no such folder or tar of pictures")
+            raise PictureError(f"{self.path}: no such folder or tar of pictures, or .npz")
         if not self.entries:
-            raise PictureError(f"{self.path}: holds no pictures ({', '.join(SUFFIXES)})")
+            kind = f"{split} pictures" if self._files is not None else f"pictures ({', '.join(SUFFIXES)})"
+            raise PictureError(f"{self.path}: holds no {kind}")
 
     def _folder(self) -> list[Entry]:
         folders = sorted(item for item in self.path.iterdir() if item.is_dir())
@@ -97,8 +111,55 @@ class Pictures:
             entries.append(Entry(members[name], int(label)))
         return entries
 
+    def _archive(self, split: Split) -> tuple[dict[str, npt.NDArray[np.uint8]], list[Entry]]:
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in _ARRAYS if key in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise PictureError(f"{self.path}: not a readable .npz ({error})") from None
+        for key, kinds in _ARRAYS.items():
+            if key not in arrays or arrays[key].ndim != 1 or arrays[key].dtype.kind not in kinds:
+                raise PictureError(f"{self.path}: the .npz must hold vectors {', '.join(_ARRAYS)}; {key} is none")
+        blob, offset, label, test = (arrays[key] for key in _ARRAYS)
+        ends = offset.astype(np.int64)
+        if not (len(ends) - 1 == len(label) == len(test)) or (np.diff(ends) < 0).any() or ends[-1] > len(blob):
+            raise PictureError(f"{self.path}: offset must rise to at most {len(blob)}, one more than labels and tests")
+        chosen = np.flatnonzero(test == (split == "test"))
+        entries = [Entry(f"{split} picture {index}", int(label[index])) for index in chosen]
+        files = [blob[ends[index] : ends[index + 1]] for index in chosen]
+        return {entry.name: file for entry, file in zip(entries, files, strict=True)}, entries
+
     def __len__(self) -> int:
         return len(self.entries)
+
+    def spread(self, count: int | None) -> list[Entry]:
+        """Return `count` pictures at even distances, so that a set sorted by class gives many; all if there are less.
+
+        None stands for all.
+        """
+        total = len(self.entries)
+        count = total if count is None else min(count, total)
+        return [self.entries[index * total // count] for index in range(count)]
+
+    def data(self, entry: Entry) -> bytes:
+        """Return a picture's file.
+
+        Raises
+        ------
+        PictureError
+            If it cannot be read.
+        """
+        try:
+            if self._files is not None:
+                return self._files[entry.name].tobytes()
+            if self._tar is None:
+                return (self.path / entry.name).read_bytes()
+            member = self._tar.extractfile(entry.name)
+            if member is None:
+                raise OSError("not a file")
+            return member.read()
+        except (OSError, KeyError, EOFError, tarfile.TarError) as error:
+            raise PictureError(f"{self.path}: {entry.name} cannot be read ({error})") from None
 
     def image(self, entry: Entry) -> Image.Image:
         """Return a picture, decoded, in RGB.
@@ -106,18 +167,12 @@ class Pictures:
         Raises
         ------
         PictureError
-            If it cannot be decoded.
+            If it cannot be read or decoded.
         """
+        data = self.data(entry)
         try:
-            if self._tar is None:
-                data = (self.path / entry.name).read_bytes()
-            else:
-                member = self._tar.extractfile(entry.name)
-                if member is None:
-                    raise OSError("not a file")
-                data = member.read()
             return decode(io.BytesIO(data)).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tarfile.TarError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise PictureError(f"{self.path}: {entry.name} cannot be decoded ({error}); mend or remove it") from None
 
 

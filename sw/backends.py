@@ -1,0 +1,68 @@
+"""What runs programs, found by entry points, because this package is independent of the simulators.
+
+A backend is a class named in the group :data:`GROUP` of ``pyproject.toml``.  It is created with the configuration of
+the accelerator and runs programs; ``sim`` brings the instruction set simulator and Verilator, others may add boards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.program import Program
+
+__all__ = ["GROUP", "Backend", "BackendError", "Factory", "Outcome", "find_backend"]
+
+GROUP = "rowcast.backends"
+"""Entry points: name to ``module:class``."""
+
+
+class BackendError(RuntimeError):
+    """A backend that is not installed, cannot be built, or failed."""
+
+
+class Outcome(Protocol):
+    """What a run returns, and perhaps more."""
+
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[np.int8]]:
+        """Output tensors by name, (channels, height, width)."""
+        ...
+
+
+class Backend(Protocol):
+    """Anything that runs programs."""
+
+    def run(self, program: Program, inputs: Mapping[str, npt.NDArray[np.int8]]) -> Outcome:
+        """Run a program once on inputs by name, (channels, height, width); raises RuntimeError if that fails."""
+        ...
+
+
+Factory = Callable[[AcceleratorConfig], Backend]
+"""Makes a backend; raises RuntimeError if a tool is missing."""
+
+
+def find_backend(name: str) -> Factory:
+    """Return a backend's class.
+
+    Raises
+    ------
+    BackendError
+        If there is none of that name, or what it needs is not installed.
+    """
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in known:
+        raise BackendError(
+            f"no backend {name!r} among the entry points {GROUP} ({', '.join(sorted(known)) or 'none'}); the "
+            f"installation is older than the source: reinstall with pip install --no-deps -e ."
+        )
+    try:
+        factory: Factory = known[name].load()
+    except (ImportError, AttributeError) as error:
+        raise BackendError(f"backend {name} ({known[name].value}) cannot be loaded: {error}") from None
+    return factory
