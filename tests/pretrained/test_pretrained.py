@@ -6,19 +6,16 @@ in ``../shared/data/imagenet_dev.tar``; without them only the loading is tested.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
 from sw.nn import zoo
+from sw.nn.dev_pictures import imagenet_pictures
 from sw.nn.pictures import Pictures, topk
 from sw.nn.pretrained import pretrained
 from sw.nn.weights import WeightsError
 
-DEFAULT = Path(__file__).parents[3] / "shared" / "data" / "imagenet_dev.tar"
-PICTURES = Path(os.environ.get("ROWCAST_IMAGENET", DEFAULT))
+PICTURES = imagenet_pictures()
 
 TOP1 = {"mobilenet_v2": 86.5, "efficientnet_lite0": 89.5}
 """Percent on the 200 pictures, which may be of the training split: a check of the arithmetic, no ImageNet accuracy."""

@@ -1,0 +1,333 @@
+"""Whole networks on the generated Verilog, every tensor compared with the ISS: ``python -m sim.whole_networks``.
+
+Each network takes one real input and runs twice on RTL: with every intermediate tensor stored in DRAM, for the comparison
+of all bytes, and as it is compiled for use, for the cycles.  What has been measured is kept in ``results.json`` and
+measured again only if the program, the input, the hardware or the ISS has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from hw.generate import generate
+from hw.spec.config import AcceleratorConfig, ConfigError
+from hw.spec.isa import INSTRUCTION_BYTES
+from hw.spec.program import Program, write_atomic
+from sim.backend import Int8Array, Result, SimulationError
+from sim.comparison import compare_regions
+from sim.inputs import read_inputs
+from sim.iss import IssBackend
+from sim.run import report
+from sim.verilator.backend import VerilatorBackend
+from sim.verilator.build import build_library
+from sim.verilator.toolchain import ToolchainError
+from sim.whole_cases import CASES, Case, Subject, parse_case, subject
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).parents[1]
+LATENCY = 64
+"""Cycles from an address to the first data of the memory behind the accelerator; it never holds back."""
+
+Row = dict[str, Any]
+_ERRORS = (ConfigError, ToolchainError, SimulationError, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A compiled model: its file, and seconds to build it (None: it was there already)."""
+
+    library: Path
+    seconds: float | None
+
+
+class Measurements:
+    """Finished rows in a file, by case, each with the identity of all that decides its figures."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.rows: dict[str, Row] = json.loads(path.read_text())["rows"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            self.rows = {}
+
+    def find(self, case: Case, identity: str) -> Row | None:
+        """Return the row of a case, if it was measured with the same identity."""
+        row = self.rows.get(str(case))
+        return row if isinstance(row, dict) and row.get("identity") == identity else None
+
+    def keep(self, case: Case, row: Row) -> None:
+        """Add a row and write the file."""
+        self.rows[str(case)] = row
+        write_atomic(self.path, (json.dumps({"rows": self.rows}, indent=1) + "\n").encode())
+
+
+class Runner:
+    """Runs cases and keeps what it measures in a folder.
+
+    Parameters
+    ----------
+    out
+        Folder for Verilog, inputs and results.
+    pictures
+        For networks that take photographs.
+    fresh
+        Measure again what has been measured, builds included.
+    console
+        Where progress goes.
+    """
+
+    def __init__(self, out: Path, pictures: Path, fresh: bool, console: Console) -> None:
+        self.out, self.pictures, self.console = out, pictures, console
+        self.models = out / "models" if fresh else None
+        if fresh:
+            shutil.rmtree(out / "models", ignore_errors=True)
+            (out / "results.json").unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        self.measurements = Measurements(out / "results.json")
+        self._simulators: dict[str, Simulator] = {}
+
+    def run(self, case: Case, place: str) -> Row:
+        """Measure one case, or return what has been measured."""
+        with self.console.status("") as status:
+            self._tell(status, place, case, "quantising")
+            started = time.perf_counter()
+            source = subject(
+                case.network,
+                self.pictures,
+                self.out / str(case).replace(":", "-"),
+                progress=lambda text: self._tell(status, place, case, text),
+            )
+            program, dumped = self._compile(source, case.config)
+            inputs = read_inputs(program, [str(source.input_file)])
+            compile_seconds = time.perf_counter() - started
+            self._tell(status, place, case, "generating Verilog, building the simulator if it is new")
+            simulator = self._simulator(case)
+            identity = _identity(program, dumped, inputs, simulator.library)
+            row = self.measurements.find(case, identity)
+            if row is None:
+                self._tell(status, place, case, "running on the ISS and on RTL")
+                row = {
+                    "network": case.network,
+                    "weights": source.weights,
+                    "preset": case.preset,
+                    "input": source.source,
+                    "label": source.label,
+                    "identity": identity,
+                    "compile_seconds": compile_seconds,
+                    "build_seconds": simulator.seconds,
+                    **_measure(program, dumped, inputs, simulator.library),
+                }
+                self.measurements.keep(case, row)
+        self.console.print(f"{place} {case}: {_verdict(row)}", highlight=False)
+        return row
+
+    def _tell(self, status: Status, place: str, case: Case, text: str) -> None:
+        status.update(f"{place} {case}: {text}")
+
+    def _compile(self, source: Subject, config: AcceleratorConfig) -> tuple[Program, Program]:
+        from sw.compiler import compile_graph
+
+        return compile_graph(source.graph, config), compile_graph(source.graph, config, dump_tensors=True)
+
+    def _simulator(self, case: Case) -> Simulator:
+        if case.preset not in self._simulators:
+            folder = self.out / case.preset
+            generate(case.config, folder)
+            started = time.perf_counter()
+            library = build_library([folder / "rowcast.v"], cache=self.models, quiet=True)
+            seconds = time.perf_counter() - started
+            new = library.stat().st_mtime > time.time() - seconds
+            known = [row["build_seconds"] for row in self.measurements.rows.values() if row["model"] == _key(library)]
+            self._simulators[case.preset] = Simulator(library, seconds if new else next(iter(known), None))
+        return self._simulators[case.preset]
+
+
+def _key(library: Path) -> str:
+    """Return the hash of Verilog, harness and flags, under which the model was built."""
+    return library.parent.name
+
+
+def _identity(program: Program, dumped: Program, inputs: Mapping[str, Int8Array], library: Path) -> str:
+    digest = hashlib.sha256(f"{program.config.hash_hex} {_key(library)} {LATENCY}".encode())
+    parts = [program.image, dumped.image, *(inputs[name].tobytes() for name in sorted(inputs))]
+    for folder in (ROOT / "sim" / "iss", ROOT / "hw" / "spec"):
+        parts += [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _measure(program: Program, dumped: Program, inputs: Mapping[str, Int8Array], library: Path) -> Row:
+    """Run both programs on ISS and RTL and return the figures, all of RTL."""
+    started = time.perf_counter()
+    iss = IssBackend(program.config, check_hazards=False)
+    plain_iss, dumped_iss = iss.run(program, inputs), iss.run(dumped, inputs)
+    iss_seconds = (time.perf_counter() - started) / 2
+    with VerilatorBackend(program.config, library=library, latency=LATENCY) as rtl:
+        dumped_rtl, dumped_seconds = _timed(rtl, dumped, inputs)
+        plain_rtl, seconds = _timed(rtl, program, inputs)
+    every = compare_regions(dumped, dumped_rtl.regions, dumped_iss.regions)
+    plain = compare_regions(program, plain_rtl.regions, plain_iss.regions)
+    differences = [f"with all tensors stored, {line}" for line in every.differences]
+    differences += [f"as compiled for use, {line}" for line in plain.differences]
+    facts = report(program, plain_rtl, backend="verilator", seconds=seconds, top=1)
+    (scores, *_) = facts.pop("outputs").values()
+    assert plain_rtl.cycles is not None and dumped_rtl.cycles is not None  # RTL always counts
+    return {
+        **facts,
+        "model": _key(library),
+        "program_sha256": hashlib.sha256(program.image).hexdigest(),
+        "cycles_per_second": (plain_rtl.cycles + dumped_rtl.cycles) / (seconds + dumped_seconds),
+        "iss_seconds": iss_seconds,
+        "dram_read": plain_rtl.counters["LOAD_BYTES"],
+        "dram_written": plain_rtl.counters["STORE_BYTES"],
+        "instruction_bytes": program.instruction_count * INSTRUCTION_BYTES,
+        "all_stored": {"cycles": dumped_rtl.cycles, "seconds": dumped_seconds, "counters": dumped_rtl.counters},
+        "tensors": every.tensors,
+        "bytes": every.size,
+        "equal": not differences,
+        "differences": differences,
+        "prediction": scores["top"][0]["class"] if scores["top"] else None,
+    }
+
+
+def _timed(rtl: VerilatorBackend, program: Program, inputs: Mapping[str, Int8Array]) -> tuple[Result, float]:
+    started = time.perf_counter()
+    result = rtl.run(program, inputs)
+    return result, time.perf_counter() - started
+
+
+def _verdict(row: Row) -> str:
+    same = f"RTL = ISS in {row['tensors']} tensors, {row['bytes']:,} bytes"
+    if not row["equal"]:
+        same = f"RTL DIFFERS from the ISS: {'; '.join(row['differences'][:3])}"
+    return f"{same}; {row['cycles']:,} cycles, {row['seconds']:.1f} s"
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    title = f"Whole networks, one input each, measured on RTL; memory latency {LATENCY} cycles"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("network", "weights", "array"):
+        table.add_column(name, no_wrap=True)
+    heads = ("cycles", "use %", "DRAM in", "DRAM out", "tensors", "bytes equal", "build s", "run s", "kcycles/s")
+    for name in (*heads, "answer"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        build = row["build_seconds"]
+        right = "" if row["label"] is None else f" (is {row['label']})"
+        table.add_row(
+            row["network"],
+            row["weights"],
+            f"{row['rows']}x{row['cols']}",
+            f"{row['cycles']:,}",
+            f"{100 * row['utilisation']:.1f}",
+            f"{row['dram_read']:,}",
+            f"{row['dram_written']:,}",
+            f"{row['tensors']}",
+            f"{row['bytes']:,}" if row["equal"] else "DIFFER",
+            "cached" if build is None else f"{build:.0f}",
+            f"{row['seconds']:.1f}",
+            f"{row['cycles_per_second'] / 1000:.0f}",
+            f"{row['prediction']}{right}",
+        )
+    return table
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.whole_networks",
+        description="Run whole networks on generated RTL in Verilator and compare every tensor with the ISS.",
+        epilog="Trained weights are those of the packages in rowcast[pretrained].  Exit status: 0 all bytes equal, 1 RTL "
+        "and ISS differ, or a network could not be run or took too long, 2 wrong usage.",
+    )
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        metavar="NETWORK[@PRESET]",
+        help=f"a network of the zoo, digits, or ppocr_classifier, on edge16 or another preset "
+        f"(default: {' '.join(map(str, CASES))})",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="F",
+        help="tar with labels.csv or folder of pictures to calibrate with, the first of which is the input (default: "
+        "$ROWCAST_IMAGENET, else ../shared/data/imagenet_dev.tar, else the two that come with scikit-learn)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/rtl"), metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure again what has been measured, and build the simulators anew"
+    )
+    parser.add_argument(
+        "--max-seconds", type=_positive, metavar="S", help="fail if a network's run on RTL takes longer (without build)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to stderr")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit status."""
+    options = _parser().parse_args(argv)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        cases = [parse_case(text) for text in options.cases] or list(CASES)
+        runner = Runner(options.out, options.pictures or _default_pictures(console), options.fresh, console)
+    except _ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    rows, errors = [], {}
+    for number, case in enumerate(cases, 1):
+        try:
+            row = runner.run(case, f"[{number}/{len(cases)}]")
+        except _ERRORS as error:
+            errors[str(case)] = str(error)
+            print(f"error: {case}: {error}", file=sys.stderr)
+            continue
+        rows.append(row)
+        if options.max_seconds is not None and row["seconds"] > options.max_seconds:
+            errors[str(case)] = f"took {row['seconds']:.1f} s on RTL, more than {options.max_seconds:g} s"
+            print(f"error: {case}: {errors[str(case)]}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"source": "rtl", "memory_latency": LATENCY, "rows": rows, "errors": errors}, indent=1))
+    elif rows:
+        Console(width=200, highlight=False).print(_table(rows))
+    return 0 if not errors and all(row["equal"] for row in rows) else 1
+
+
+def _default_pictures(console: Console) -> Path:
+    from sw.nn.dev_pictures import imagenet_pictures, sample_pictures
+
+    path = imagenet_pictures()
+    if path.exists():
+        return path
+    console.print(f"no pictures at {path} (set ROWCAST_IMAGENET): scikit-learn's two photographs stand in")
+    return sample_pictures()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
