@@ -1,8 +1,8 @@
 """Whole networks on the generated Verilog, every tensor compared with the ISS: ``python -m sim.whole_networks``.
 
-Each network takes one real input and runs twice on RTL: with every intermediate tensor stored in DRAM, for the comparison
-of all bytes, and as it is compiled for use, for the cycles.  What has been measured is kept in ``results.json`` and
-measured again only if the program, the input, the hardware or the ISS has changed.
+Each network takes one real input and runs twice on RTL: with every intermediate tensor stored in DRAM, for the
+comparison of all bytes, and as it is compiled for use, for the cycles.  What has been measured is kept in
+``results.json`` and measured again only if the program, the input, the hardware or the ISS has changed.
 """
 
 from __future__ import annotations
@@ -262,8 +262,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sim.whole_networks",
         description="Run whole networks on generated RTL in Verilator and compare every tensor with the ISS.",
-        epilog="Trained weights are those of the packages in rowcast[pretrained].  Exit status: 0 all bytes equal, 1 RTL "
-        "and ISS differ, or a network could not be run or took too long, 2 wrong usage.",
+        epilog="Trained weights are those of the packages in rowcast[pretrained].  Exit status: 0 all bytes equal, "
+        "1 RTL and ISS differ, or a network could not be run or took too long, 2 wrong usage.",
     )
     parser.add_argument(
         "cases",

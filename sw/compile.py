@@ -5,82 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hw.spec.config import AcceleratorConfig, ConfigError
-from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Region
-from hw.spec.program import Layer, Program
+from hw.spec.program import Program
+from sw.compile_report import layout, layout_text, summary, summary_text
 from sw.compiler import CompileError, compile_graph
 from sw.options import add_network_options, add_target_options, network_arguments, target
 
-__all__ = ["main", "summary"]
-
-
-def summary(program: Program) -> dict[str, Any]:
-    """Return what the tool prints: layers with mode and instruction counts, and sizes in bytes (JSON-able)."""
-    stream = program.instructions()
-    return {
-        "network": program.meta.get("network"),
-        "config_hash": program.config.hash_hex,
-        "macs": program.macs,
-        "instructions": len(stream),
-        "image_bytes": len(program.image),
-        "instruction_bytes": len(stream) * INSTRUCTION_BYTES,
-        "region_bytes": {region.name: program.region_sizes[region] for region in Region},
-        "layers": [_layer(layer, [stream[pc] for pc in layer.instructions]) for layer in program.layers],
-    }
-
-
-def _layer(layer: Layer, instructions: Sequence[Instruction]) -> dict[str, Any]:
-    counts = Counter(instruction.opcode for instruction in instructions)
-    execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
-    mode = Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else "")
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "output_shape": list(layer.output_shape),
-        "macs": layer.macs,
-        "mode": mode,
-        "load": counts[Opcode.LOAD],
-        "exec": counts[Opcode.EXEC],
-        "store": counts[Opcode.STORE],
-    }
-
-
-def _table(report: dict[str, Any]) -> str:
-    head = ("layer", "kind", "output", "MACs", "mode", "load", "exec", "store")
-    rows = [
-        (
-            layer["name"],
-            layer["kind"],
-            "x".join(map(str, layer["output_shape"])),
-            f"{layer['macs']:,}",
-            layer["mode"],
-            *(str(layer[key]) for key in ("load", "exec", "store")),
-        )
-        for layer in report["layers"]
-    ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    right = {3, 5, 6, 7}
-    lines = [
-        "  ".join(
-            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (head, *rows)
-    ]
-    lines.insert(1, "-" * len(lines[0]))
-    regions = ", ".join(f"{name} {size:,}" for name, size in report["region_bytes"].items())
-    lines += [
-        "",
-        f"{report['network']}: {len(rows)} layers, {report['macs']:,} MACs, {report['instructions']} instructions",
-        f"image {report['image_bytes']:,} bytes, of which instructions {report['instruction_bytes']:,}",
-        f"DRAM bytes: {regions}",
-        f"configuration {report['config_hash']}",
-    ]
-    return "\n".join(lines)
+__all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     add_target_options(parser)
     parser.add_argument("--out", metavar="DIR", default="prog", help="program directory (default: %(default)s/)")
     parser.add_argument("--dump-tensors", action="store_true", help="also store every intermediate tensor in DRAM")
+    parser.add_argument("--layout", action="store_true", help="also report where everything lies in DRAM")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     return parser
 
@@ -134,7 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     report = summary(program)
-    print(json.dumps(report, indent=1) if options.json else f"{_table(report)}\nwritten to {out}/")
+    if options.layout:
+        report["layout"] = layout(program)
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        if options.layout:
+            print(f"{layout_text(report['layout'])}\n")
+        print(f"{summary_text(report)}\nwritten to {out}/")
     return 0
 
 

@@ -56,7 +56,8 @@ class LayerTraffic:
 class Traffic:
     """Bytes that a program moves; `layers` in the order of :attr:`hw.spec.program.Program.layers`.
 
-    The RTL's counters LOAD_BYTES and STORE_BYTES are :attr:`loaded` and :attr:`stored`; instructions are fetched besides.
+    The hardware's counters LOAD_BYTES and STORE_BYTES are :attr:`loaded` and :attr:`stored`; `instructions` are fetched
+    besides.
     """
 
     layers: tuple[LayerTraffic, ...]

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from hw.spec.config import PRESETS, AcceleratorConfig
+from hw.spec.config import PRESETS
 from hw.spec.csr import Counter
 from hw.spec.isa import Instruction, Mode, Opcode, Queue
 from sim.backend import Result
 from sim.random_programs import random_inputs, random_program
 from sim.verilator.backend import VerilatorBackend
+from sw.compiler.traffic import loaded_bytes, stored_bytes
 
 CONFIG = PRESETS["tiny"]
 COUNTER_OF_MODE = {
@@ -41,15 +42,6 @@ def busy_cycles(result: Result, queue: Queue) -> int:
     return len({cycle for e in result.trace if e.queue == queue for cycle in range(e.start, e.done)})
 
 
-def whole_beats(config: AcceleratorConfig, load: Instruction) -> int:
-    """Return the bytes a LOAD takes from DRAM; regions begin at a multiple of the beat."""
-    beat, total = config.axi_bytes, 0
-    for row in range(load["rows"]):
-        first = load["dram_offset"] + row * load["dram_stride"]
-        total += (-(-(first + load["row_bytes"]) // beat) - first // beat) * beat
-    return total
-
-
 def test_busy_cycles_are_those_of_the_trace(runs: list[tuple[list[Instruction], Result]]) -> None:
     for instructions, result in runs:
         expected = dict.fromkeys(COUNTER_OF_MODE.values(), 0)
@@ -65,8 +57,8 @@ def test_bytes_are_those_of_the_program(runs: list[tuple[list[Instruction], Resu
     for instructions, result in runs:
         loads = [i for i in instructions if i.opcode == Opcode.LOAD]
         stores = [i for i in instructions if i.opcode == Opcode.STORE]
-        assert result.counters["LOAD_BYTES"] == sum(whole_beats(CONFIG, load) for load in loads)
-        assert result.counters["STORE_BYTES"] == sum(store["rows"] * store["row_bytes"] for store in stores)
+        assert result.counters["LOAD_BYTES"] == sum(loaded_bytes(load, CONFIG.axi_bytes) for load in loads)
+        assert result.counters["STORE_BYTES"] == sum(map(stored_bytes, stores))
 
 
 def test_stalls_are_part_of_the_time_they_belong_to(runs: list[tuple[list[Instruction], Result]]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hw.spec.config import PRESETS
+from hw.spec.isa import Region
 from hw.spec.program import Program
 from sw import compile as tool
 from sw.nn.fuse import FuSeConv2d
@@ -66,6 +67,39 @@ def test_json_report_for_a_manifest(
     assert counted == program.instruction_count - 2
     assert [layer["kind"] for layer in report["layers"]] == ["conv", "fuse_row", "fuse_col", "pointwise"]
     assert len(program.tensors) > 4
+    assert "layout" not in report
+    # every layer stores its tensor, and the totals are sums
+    assert [layer["stored_bytes"] for layer in report["layers"]] == [540, 270, 270, 270]
+    assert [layer["result"] for layer in report["layers"]] == ["stored"] * 3 + ["network output"]
+    assert report["traffic"]["stored"] == 1350
+    for name, key in (
+        ("activations", "activation_bytes"),
+        ("weights", "weight_bytes"),
+        ("parameters", "parameter_bytes"),
+    ):
+        assert report["traffic"][name] == sum(layer[key] for layer in report["layers"]) > 0
+    assert report["traffic"]["loaded"] == sum(
+        report["traffic"][key] for key in ("activations", "weights", "parameters")
+    )
+
+
+def test_layout_names_every_byte_once(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "prog"
+    arguments = [str(network), "--preset", "tiny", "--out", str(out), "--dump-tensors", "--layout"]
+    assert tool.main([*arguments, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["layout"]
+    program = Program.load(out)
+    assert {entry["name"] for entry in entries} >= {tensor.name for tensor in program.tensors}
+    for region in Region:
+        mine = [entry for entry in entries if entry["region"] == region.name and "within" not in entry]
+        ends = [0, *(entry["offset"] + entry["bytes"] for entry in mine)]
+        assert all(end <= entry["offset"] < end + 64 for end, entry in zip(ends, mine, strict=False)), region
+        assert 0 <= program.region_sizes[region] - ends[-1] < 64
+    parts = {entry["name"]: entry["within"] for entry in entries if "within" in entry}
+    assert len(parts) == 4 and set(parts.values()) == {"0", "2.cat"}
+    assert tool.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(tensor.name in text for tensor in program.tensors) and "plane stride" in text
 
 
 @pytest.mark.parametrize(
