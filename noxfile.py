@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | cocotb | lint | bench | pretrained``.
+"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained``.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -35,6 +35,14 @@ def tests(session: nox.Session) -> None:
     # One thread per worker: the workers already fill the processors.
     env = {"OMP_NUM_THREADS": "1"}
     args = session.posargs or ["-q", "-n", WORKERS, "--ignore=tests/cocotb"]
+    session.run(python(session), "-m", "pytest", *args, env=env, external=True)
+
+
+@nox.session
+def networks(session: nox.Session) -> None:
+    """Compile 300 random networks and run them on the instruction set simulator (arguments go to pytest)."""
+    env = {"OMP_NUM_THREADS": "1", "ROWCAST_NETWORKS": "300"}
+    args = ["-q", "-n", WORKERS, "tests/sw/test_random_networks.py", *session.posargs]
     session.run(python(session), "-m", "pytest", *args, env=env, external=True)
 
 

@@ -75,12 +75,12 @@ class Builder:
         if curve is not None:
             scale, spread = scale * (2 / spread), 2.0
         name = f"layer{len(self.ops)}"
-        if curve is not None:
-            made = self._curved(name, shape, curve, spread)
-        elif like is None:
-            made = self._tensor(name, shape, spread / 50)
-        else:
+        if like is not None:
             made = self._tensor(name, shape, self.tensors[like].scale, self.tensors[like].zero_point)
+        elif curve is not None:
+            made = self._curved(name, shape, curve, spread)
+        else:
+            made = self._tensor(name, shape, spread / 50)
         self.ops.append(
             Conv(
                 name=name,

@@ -161,10 +161,9 @@ def _accumulate(graph: Graph, op: Op, values: dict[str, np.ndarray]) -> np.ndarr
 
 def _halve(value: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
     """Divide by a power of two, rounding to nearest, ties to even."""
-    step = torch.ones_like(bits) << bits
-    low = torch.div(value, step, rounding_mode="floor")
-    rest = 2 * (value - low * step)
-    return low + ((rest > step) | ((rest == step) & (low % 2 == 1))).to(torch.int64)
+    low = value >> bits
+    rest = 2 * (value - (low << bits)) - (torch.ones_like(bits) << bits)
+    return low + ((rest > 0) | ((rest == 0) & (low & 1 == 1))).to(torch.int64)
 
 
 def _output(acc: np.ndarray, stage: OutputStage, second: np.ndarray | None, scale: bool) -> np.ndarray:
