@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Const, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -10,14 +10,14 @@ from hw.array import Array
 from hw.delay import delayed
 from hw.gemm_sequencer import GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
+from hw.maximum import Maximum
 from hw.operand_request import WEIGHT_POINTER_WIDTH
 from hw.ports import ReadSignature, UnitSignature, WriteSignature
 from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import EXEC, EXEC_LIMITS, Mode
-from hw.spec.numerics import NUMERICS
+from hw.spec.isa import EXEC, EXEC_LIMITS, Activation, Mode, ResidualOp
 from hw.stos_sequencer import StosSequencer
 
 __all__ = ["EXEC_EVENTS", "ExecUnit"]
@@ -33,7 +33,8 @@ class ExecUnit(Component):
     """Runs EXEC instructions one after another: a sequencer feeds the array, the result writer takes its rows.
 
     An instruction starts when the one before has written its last byte, so program order alone protects the
-    scratchpad between EXECs.  Its first operand is asked for 5 cycles after it was accepted (ST-OS: 6).
+    scratchpad between EXECs.  Its first operand is asked for 5 cycles after it was accepted (ST-OS: 6).  VEC and MAX
+    use a running maximum per column (of one pixel: VEC) in place of the array.
 
     Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
     entry in use lies beyond its memory (its address; of a vector, lane 0's).  What was written before stays.
@@ -90,6 +91,7 @@ class ExecUnit(Component):
             below = (cfg[name] < low) if low else Const(0)
             faults.append((below if high is None else below | (cfg[name] > high), cfg[name]))
         faults.append((gemm & ~cfg.depthwise & (cfg.cin == 0), cfg.cin))
+        faults.append(((cfg.act != Activation.NONE) & (cfg.res == ResidualOp.SCALE), cfg.act))
         return faults
 
     def elaborate(self, platform: object) -> Module:
@@ -103,9 +105,9 @@ class ExecUnit(Component):
 
         # --- instruction
         cfg, pc = Signal(layout), Signal(PC_WIDTH)
-        is_vec, is_stos = Signal(), Signal()
+        direct, is_stos = Signal(), Signal()  # direct: past the array
         m.d.comb += [
-            is_vec.eq(cfg.mode == Mode.VEC),
+            direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
             is_stos.eq((cfg.mode == Mode.STOS_CH) | (cfg.mode == Mode.STOS_LN)),
             gemm.cfg.eq(cfg),
             writer.cfg.eq(cfg),
@@ -143,7 +145,7 @@ class ExecUnit(Component):
         ]
 
         # --- sequencer of the mode
-        issue, weight_en, weight_addr = Signal(), Signal(), Signal(WEIGHT_POINTER_WIDTH)
+        weight_en, weight_addr = Signal(), Signal(WEIGHT_POINTER_WIDTH)
         lane, one_lane = Signal(range(config.rows)), Signal()
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
         active, range_error = Signal(), Signal()
@@ -170,15 +172,14 @@ class ExecUnit(Component):
             with m.If(is_stos):
                 use(stos, stos.tap)
             with m.Else():
-                use(gemm, gemm.issue & ~is_vec)
+                use(gemm, gemm.issue & ~direct)
             m.d.comb += [
                 array.stos.eq(is_stos),
                 array.v_en.eq(delayed(m, stos.load, OPERAND_LATENCY, name="v_en", reset_less=False)[-1]),
                 array.capture.eq(delayed(m, stos.capture, OPERAND_LATENCY, name="capture", reset_less=False)[-1]),
             ]
         else:
-            use(gemm, gemm.issue & ~is_vec)
-        m.d.comb += issue.eq(gemm.issue & is_vec)
+            use(gemm, gemm.issue & ~direct)
 
         # --- weights: memory, then a register that is zero when no step is under way
         m.d.comb += [self.weight_en.eq(weight_en), self.weight_addr.eq(weight_addr)]
@@ -208,12 +209,17 @@ class ExecUnit(Component):
         ]
 
         # --- rows: from the array, or past it
-        vec_valid = delayed(m, issue, OPERAND_LATENCY, name="vec_valid", reset_less=False)[-1]
-        m.d.comb += writer.row_valid.eq(Mux(is_vec, vec_valid, array.out_valid))
-        kept = [self.operand.data[config.halo + column] for column in range(config.cols)]
-        sign_bits = NUMERICS.acc_width - 8
-        straight = Cat(Cat(pixel, pixel[-1].replicate(sign_bits)) for pixel in kept)
-        m.d.comb += writer.row.eq(Mux(is_vec, straight, array.out))
+        m.submodules.maximum = maximum = Maximum(config.cols)
+        m.d.comb += [
+            maximum.valid.eq(delayed(m, gemm.issue & direct, OPERAND_LATENCY, name="taken", reset_less=False)[-1]),
+            maximum.last.eq(delayed(m, gemm.last, OPERAND_LATENCY, name="ends")[-1]),
+            writer.row_valid.eq(Mux(direct, maximum.out_valid, array.out_valid)),
+        ]
+        for column in range(config.cols):
+            m.d.comb += [
+                maximum.pixels[column].eq(self.operand.data[config.halo + column]),
+                writer.row[column].eq(Mux(direct, maximum.out[column], array.out[column])),
+            ]
         connect(m, writer.residual, flipped(self.residual))
         connect(m, writer.result, flipped(self.result))
         m.d.comb += [
@@ -233,9 +239,9 @@ class ExecUnit(Component):
                 m.d.sync += [failed.eq(1), unit.error.info.eq(writer.range_info)]
 
         m.d.comb += [
-            self.events.gemm.eq(~idle & ~is_stos & ~is_vec),
+            self.events.gemm.eq(~idle & ~is_stos & ~direct),
             self.events.stos.eq(~idle & is_stos),
-            self.events.vec.eq(~idle & is_vec),
+            self.events.vec.eq(~idle & direct),
             self.events.port.eq(request.valid & ~request.ready),
             self.events.drain.eq(running & (gemm.drain_wait | ~active)),
             unit.progress.eq((request.valid & request.ready) | weight_en | writer.row_valid | start | unit.done),

@@ -1,4 +1,4 @@
-"""Walks the tiles and steps of GEMM and VEC instructions: one operand vector and one weight word per cycle."""
+"""Walks the tiles and steps of GEMM, VEC and MAX instructions: one operand vector and one weight word per cycle."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["GemmSequencer"]
 
 
 class GemmSequencer(Component):
-    """Issues the steps of one GEMM, depthwise-GEMM or VEC instruction.
+    """Issues the steps of one GEMM, depthwise-GEMM, VEC or MAX instruction.
 
-    Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  Depthwise GEMM and
-    VEC have blocks of one channel, whose input is the channel itself.  A step is issued when its operand read is
-    granted; a tile's last step also waits until the previous tile's rows have room to drain.  Two pipeline stages
-    lie between the counters and the request.
+    Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  Depthwise GEMM, VEC
+    and MAX have blocks of one channel, whose input is the channel itself.  A step is issued when its operand read is
+    granted; a tile's last step also waits until the previous tile's rows have room to drain (not VEC and MAX, which
+    do not use the array).  Two pipeline stages lie between the counters and the request.
 
     Parameters
     ----------
@@ -76,8 +76,11 @@ class GemmSequencer(Component):
         pointer = signed(POINTER_WIDTH)
         position = signed(X_WIDTH)
 
-        vec, single = Signal(), Signal()
-        m.d.comb += [vec.eq(cfg.mode == Mode.VEC), single.eq(vec | cfg.depthwise)]
+        direct, single = Signal(), Signal()  # past the array; blocks of one channel
+        m.d.comb += [
+            direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
+            single.eq(direct | cfg.depthwise),
+        ]
 
         # --- stage A: counters
         run = Signal()
@@ -234,7 +237,7 @@ class GemmSequencer(Component):
         may_end = Signal()
         m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
         m.d.comb += [
-            held.eq(c.last & ~vec & ~may_end),
+            held.eq(c.last & ~direct & ~may_end),
             self.issue.eq(requests.issued),
             self.weight_addr.eq(c.weight),
             self.lane.eq(c.lane),
@@ -245,7 +248,7 @@ class GemmSequencer(Component):
             self.range_error.eq(requests.range_error),
             self.active.eq(Cat(setup, run, requests.busy).any()),
         ]
-        with m.If(self.issue & c.last & ~vec):
+        with m.If(self.issue & c.last & ~direct):
             m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]
         with m.Else():
             with m.If(drain != 0):

@@ -1,8 +1,8 @@
-"""Output stage: bias, requantisation, residual addition and clamp of a drained row of accumulators."""
+"""Output stage: bias, requantisation, residual, h-swish or gate, and clamp of a drained row of accumulators."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Shape, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,18 +10,22 @@ from hw.delay import delayed
 from hw.layouts import PARAM_LAYOUT, Lanes, pixels, table_layout
 from hw.requantise import Requantise, RoundShift, ZeroPointClamp
 from hw.shared import shared
-from hw.spec.isa import EXEC
+from hw.spec.isa import EXEC, Activation, ResidualOp
 from hw.spec.numerics import NUMERICS, Numerics
 
 __all__ = ["OutputLane", "OutputStage", "output_config"]
 
 _EXEC = table_layout(EXEC)
+_FIELDS = (
+    *("out_zp", "q_lo", "q_hi", "post_shift"),
+    *("act", "act_offset", "act_limit"),
+    *("res", "res_zp", "res_mult"),
+)
 
 
 def output_config() -> data.StructLayout:
-    """Return the per-vector settings: EXEC's fields of the same names, and ``res``, 1 to add the residual operand."""
-    names = ("out_zp", "q_lo", "q_hi", "post_shift", "res", "res_zp", "res_mult")
-    return data.StructLayout({name: Shape(1) if name == "res" else _EXEC[name].shape for name in names})
+    """Return the per-vector settings: EXEC's fields of the same names."""
+    return data.StructLayout({name: _EXEC[name].shape for name in _FIELDS})
 
 
 class OutputLane(wiring.Component):
@@ -35,13 +39,20 @@ class OutputLane(wiring.Component):
     =========  ========================================  ====================================
     t          add the bias                              acc, bias
     t + 1      multiply (pipelined: two cycles)          mult
-    t + L - 3  shift, round, saturate                    shift
+    t + L - 5  shift, round, saturate to mid_width       shift
     t + 3      multiply the residual                     residual, res_zp, res_mult
-    t + L - 2  add the residual (plain: the same cycle)
+    t + L - 4  add the residual (plain: the same cycle)
+    t + L - 3  saturate to factor_width, second factor   scaled, offset, factor, fixed
+    t + L - 2  multiply the two factors, or pass
     t + L - 1  post shift, zero point, clamp             post_shift, out_zp, q_lo, q_hi
     =========  ========================================  ====================================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
+
+    H-swish and channel gate share a multiplier: with u the sum after the residual, the result before the post shift is
+
+    * ``scaled`` = 0: u
+    * ``scaled`` = 1: sat(u) * factor if ``fixed``, else sat(u) * clamp(sat(u) + offset, 0, factor)
 
     Parameters
     ----------
@@ -53,22 +64,27 @@ class OutputLane(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        5, and 1 more if pipelined.
+        7, and 1 more if pipelined.
 
     Members
     -------
     acc, bias, mult, shift, residual, res_zp, res_mult, post_shift, out_zp, q_lo, q_hi : In
-        Without residual res_mult must be 0; q_lo <= q_hi.
+        As in isa.EXEC.  Without residual res_mult must be 0; q_lo <= q_hi.
+    scaled, fixed : In(1)
+    offset : In(numerics.offset_width)
+    factor : In(signed(numerics.limit_width + 1))
+        Constant factor, or upper bound of the variable one.  Without ``scaled``, 0 with ``fixed`` keeps the multiplier
+        still.
     q : Out(signed(8))
     """
 
     RESIDUAL_STAGE = 3
-    LATENCY: int = 5
+    LATENCY: int = 7
 
     def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
         self.LATENCY = OutputLane.LATENCY + pipeline
-        settings = {name: In(member.shape) for name, member in output_config() if name != "res"}
+        settings = ("res_zp", "res_mult", "post_shift", "out_zp", "q_lo", "q_hi")
         super().__init__(
             {
                 "acc": In(signed(numerics.acc_width)),
@@ -76,7 +92,11 @@ class OutputLane(wiring.Component):
                 "mult": In(numerics.mult_width),
                 "shift": In(numerics.shift_width),
                 "residual": In(signed(8)),
-                **settings,
+                "scaled": In(1),
+                "offset": In(numerics.offset_width),
+                "factor": In(signed(numerics.limit_width + 1)),
+                "fixed": In(1),
+                **{name: In(_EXEC[name].shape) for name in settings},
                 "q": Out(signed(8)),
             }
         )
@@ -84,10 +104,11 @@ class OutputLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build the stages."""
         m = Module()
-        total = Signal(signed(self.numerics.acc_width), reset_less=True)
+        numerics = self.numerics
+        total = Signal(signed(numerics.acc_width), reset_less=True)
         m.d.sync += total.eq(self.acc + self.bias)
 
-        m.submodules.requantise = requantise = Requantise(self.numerics, pipeline=self.pipeline)
+        m.submodules.requantise = requantise = Requantise(numerics, pipeline=self.pipeline)
         m.d.comb += [
             requantise.value.eq(total),
             requantise.mult.eq(self.mult),
@@ -99,14 +120,36 @@ class OutputLane(wiring.Component):
         summed = Signal((requantise.mid + addend).shape(), reset_less=True)
         m.d.sync += summed.eq(requantise.mid + addend)
 
-        # An activation function (isa.Activation) is a stage here, on `summed`: it sees the real-valued sum with
-        # post_shift fraction bits, before zero point and clamp.
+        # --- two factors; the first one's register holds the whole sum if it only passes
+        width = numerics.factor_width
+        saturated = Signal(signed(width))
+        overflow = Signal()
+        largest = (1 << (width - 1)) - 1
+        top = summed[width - 1 :]
+        m.d.comb += [
+            overflow.eq(~top.all() & top.any()),
+            saturated.eq(Mux(overflow, Mux(summed[-1], -largest - 1, largest), summed)),
+        ]
+        moved = Signal((saturated + self.offset).shape())
+        above = Signal()
+        m.d.comb += [moved.eq(saturated + self.offset), above.eq(self.fixed | (moved > self.factor))]
+        first = Signal(summed.shape(), reset_less=True)
+        second = Signal(self.factor.shape(), reset_less=True)
+        scaled = Signal(reset_less=True)
+        m.d.sync += [
+            first.eq(Mux(self.scaled, saturated, summed)),
+            second.eq(Mux(above, self.factor, Mux(moved < 0, 0, moved))),
+            scaled.eq(self.scaled),
+        ]
+        # The factors' ends are not both at their most negative, so the product needs no bit for that.
+        value = Signal(signed(width + numerics.limit_width), reset_less=True)
+        m.d.sync += value.eq(Mux(scaled, first[:width].as_signed() * second, first))
 
-        m.submodules.post = post = RoundShift(len(summed), self.numerics.post_width)
-        m.submodules.clamp = clamp = ZeroPointClamp(len(summed))
+        m.submodules.post = post = RoundShift(len(value), numerics.post_width)
+        m.submodules.clamp = clamp = ZeroPointClamp(len(value))
         q = Signal(signed(8), reset_less=True)
         m.d.comb += [
-            post.value.eq(summed),
+            post.value.eq(value),
             post.shift.eq(self.post_shift),
             clamp.value.eq(post.floor),
             clamp.up.eq(post.up),
@@ -137,7 +180,7 @@ class OutputStage(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        5, and 1 more if pipelined.
+        7, and 1 more if pipelined.
 
     Members
     -------
@@ -147,8 +190,9 @@ class OutputStage(wiring.Component):
     param : In(PARAM_LAYOUT)
         The channel's bias, multiplier and shift.
     cfg : In(output_config())
+        HSWISH together with SCALE is illegal.
     residual : In, `lanes` signed bytes
-        Second operand, sampled RESIDUAL_STAGE cycles after ``valid``; ignored if ``cfg.res`` is 0.
+        Second operand, sampled RESIDUAL_STAGE cycles after ``valid``; SCALE takes lane 0 for all lanes, NONE none.
     out_valid : Out(1)
         ``valid``, LATENCY cycles later; cleared by reset.
     q : Out, `lanes` signed bytes
@@ -182,21 +226,34 @@ class OutputStage(wiring.Component):
             delayed(m, self.valid, self.LATENCY, name="valid", reset_less=False)[self.LATENCY]
         )
 
-        # Two rules of the arithmetic cost nothing here and a gate per lane there.
-        gain = Mux(self.cfg.res, self.cfg.res_mult, 0)
-        lowest = Mux(self.cfg.q_lo < self.cfg.q_hi, self.cfg.q_lo, self.cfg.q_hi)
+        # Choices common to the lanes are made here; there they would cost gates in each.
+        cfg, last = self.cfg, self.LATENCY
+        hswish, scale = Signal(), Signal()
+        m.d.comb += [hswish.eq(cfg.act == Activation.HSWISH), scale.eq(cfg.res == ResidualOp.SCALE)]
         carried = {
             "bias": (self.param.bias, 0),
             "mult": (self.param.mult, 1),
-            "shift": (self.param.shift, self.LATENCY - 3),
-            "res_zp": (self.cfg.res_zp, self.RESIDUAL_STAGE),
-            "res_mult": (gain, self.RESIDUAL_STAGE),
-            "post_shift": (self.cfg.post_shift, self.LATENCY - 1),
-            "out_zp": (self.cfg.out_zp, self.LATENCY - 1),
-            "q_lo": (lowest, self.LATENCY - 1),
-            "q_hi": (self.cfg.q_hi, self.LATENCY - 1),
+            "shift": (self.param.shift, last - 5),
+            "res_zp": (cfg.res_zp, self.RESIDUAL_STAGE),
+            "res_mult": (Mux(cfg.res == ResidualOp.ADD, cfg.res_mult, 0), self.RESIDUAL_STAGE),
+            "scaled": (hswish | scale, last - 3),
+            "offset": (cfg.act_offset, last - 3),
+            "fixed": (~hswish, last - 3),
+            "post_shift": (cfg.post_shift, last - 1),
+            "out_zp": (cfg.out_zp, last - 1),
+            "q_lo": (Mux(cfg.q_lo < cfg.q_hi, cfg.q_lo, cfg.q_hi), last - 1),
+            "q_hi": (cfg.q_hi, last - 1),
         }
         common = {name: delayed(m, value, stage, name=name)[stage] for name, (value, stage) in carried.items()}
+
+        # The gate is known when the residual byte is; the factor's register is the next one.
+        gate = delayed(m, self.residual[0] - common["res_zp"], last - 4 - self.RESIDUAL_STAGE, name="gate")[-1]
+        limit = delayed(m, Mux(hswish, cfg.act_limit, 0), last - 4, name="limit")[-1]
+        gated = delayed(m, scale, last - 4, name="gated")[-1]
+        factor = Signal(signed(self.numerics.limit_width + 1), reset_less=True)
+        m.d.sync += factor.eq(Mux(gated, gate, limit))
+        common["factor"] = factor
+
         for index in range(self.lanes):
             m.submodules[f"lane{index}"] = lane = shared(platform, OutputLane, self.numerics, pipeline=self.pipeline)
             m.d.comb += [getattr(lane, name).eq(value) for name, value in common.items()]

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.delay import delayed
 from hw.layouts import PARAM_LAYOUT, act_addr_width, range_width, table_layout
 from hw.operand_request import POINTER_WIDTH
-from hw.output_stage import OutputStage
+from hw.output_stage import OutputStage, output_config
 from hw.pooling import Pooling
 from hw.ports import ReadSignature, WriteSignature
 from hw.row import sums
@@ -81,10 +81,11 @@ class ResultWriter(Component):
         rows, cols = config.rows, config.cols
         pointer = signed(POINTER_WIDTH)
 
-        lines, single = Signal(), Signal()
+        lines, single, gated = Signal(), Signal(), Signal()
         m.d.comb += [
             lines.eq(cfg.mode == Mode.STOS_LN),
-            single.eq((cfg.mode == Mode.VEC) | cfg.depthwise),
+            single.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX) | cfg.depthwise),
+            gated.eq(cfg.res == ResidualOp.SCALE),
         ]
         kept_lanes = Mux(cfg.sx == 2, cols // 2, cols)
 
@@ -122,7 +123,7 @@ class ResultWriter(Component):
                 row_step.eq(Mux(lines, cfg.out_pitch, cfg.out_cs)),
                 middle_step.eq(Mux(lines, rows * cfg.out_pitch, cfg.out_pitch)),
                 outer_step.eq(Mux(lines | single, cfg.out_cs, rows * cfg.out_cs)),
-                to_residual.eq(cfg.res_base - cfg.out_base),
+                to_residual.eq(cfg.res_base - Mux(gated, cfg.p_base, cfg.out_base)),
                 outer_left.eq(cfg.cout),
                 middle_left.eq(cfg.out_h),
                 tile_x.eq(0),
@@ -212,22 +213,20 @@ class ResultWriter(Component):
             output.valid.eq(valid[1]),
             output.acc.eq(row),
             output.param.eq(self.param_data),
-            output.cfg.res.eq(cfg.res == ResidualOp.ADD),
-        ]
-        m.d.comb += [
-            getattr(output.cfg, name).eq(getattr(cfg, name))
-            for name in ("out_zp", "q_lo", "q_hi", "post_shift", "res_zp", "res_mult")
+            *(output.cfg[name].eq(cfg[name]) for name, _ in output_config()),
         ]
 
-        # --- residual: requested so that it answers when the output stage samples it
+        # --- residual: requested so that it answers when the output stage samples it.  Its address is at a constant
+        # distance from the output's, or for a gate from the number of the channel's parameter entry.
         ask = 1 + output.RESIDUAL_STAGE - ReadSignature.READ_LATENCY
+        entry = delayed(m, param_row, ask, name="entry")[ask]
         residual_addr = Signal(pointer)
         request = self.residual.req
         m.d.comb += [
-            residual_addr.eq(places[ask].map + to_residual),
+            residual_addr.eq(Mux(gated, entry, places[ask].map) + to_residual),
             request.valid.eq(valid[ask] & (cfg.res != ResidualOp.NONE)),
             request.payload.addr.eq(residual_addr),
-            request.payload.hi.eq(places[ask].count),
+            request.payload.hi.eq(Mux(gated, 1, places[ask].count)),
             request.payload.fill.eq(cfg.res_zp),
             output.residual.eq(self.residual.data),
         ]

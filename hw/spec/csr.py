@@ -110,7 +110,7 @@ COUNTERS: dict[Counter, str] = {
     Counter.LOAD_PORT: "cycles read data waited for an on-chip write port",
     Counter.EXEC_GEMM: "cycles a GEMM instruction was in progress",
     Counter.EXEC_STOS: "cycles a STOS_CH or STOS_LN instruction was in progress",
-    Counter.EXEC_VEC: "cycles a VEC instruction was in progress",
+    Counter.EXEC_VEC: "cycles a VEC or MAX instruction was in progress",
     Counter.EXEC_TOKEN: "cycles no EXEC was in progress and the next one waited for a token",
     Counter.EXEC_PORT: "cycles an operand read lost arbitration for its scratchpad bank",
     Counter.EXEC_DRAIN: "cycles the next step waited for the previous tile or instruction to drain",

@@ -45,26 +45,29 @@ INSTRUCTIONS = {
     "depthwise": fields(depthwise=1, kh=3, kw=3, cout=7, cin=0, pad_y=1, pad_x=1),
     "depthwise-stride": fields(depthwise=1, kh=2, kw=3, cout=4, cin=3, sy=3, sx=2, out_w=5, out_h=2, pad_x=2),
     "vec": fields(mode=Mode.VEC, cout=6, cin=3),
+    "max": fields(mode=Mode.MAX, cout=6, cin=3, kh=2, kw=2, sy=2, out_h=3, pad_y=1),
+    "max-stride": fields(mode=Mode.MAX, cout=4, kh=3, kw=3, sy=2, sx=2, out_w=5, pad_y=1, pad_x=1),
+    "max-line": fields(mode=Mode.MAX, cout=2, kw=3, pad_x=1),
     "vec-stride": fields(mode=Mode.VEC, cout=2, sy=2, sx=2, out_w=5, pad_y=1, pad_x=2),
 }
 CONFIGS = {"3x4": small(3, 4), "4x3": small(4, 3, stos=False), "1x2": small(1, 2), "2x5": small(2, 5)}
 
 
 def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
-    vec, depthwise = f["mode"] == Mode.VEC, bool(f.get("depthwise"))
+    direct, depthwise = f["mode"] in (Mode.VEC, Mode.MAX), bool(f.get("depthwise"))
     rows, cols = config.rows, config.cols
-    size = 1 if vec or depthwise else rows
+    size = 1 if direct or depthwise else rows
     tile_step = cols if f["sx"] == 1 else cols // 2 * 2  # every second of these columns is kept
     for first in range(0, f["cout"], size):
         n = min(size, f["cout"] - first)
         block, place = divmod(first, rows)
         block_channels = min(rows, f["cout"] - block * rows)
-        channels = range(first, first + 1) if size == 1 and (vec or depthwise) else range(f["cin"])
+        channels = range(first, first + 1) if size == 1 and (direct or depthwise) else range(f["cin"])
         taps = [
             (number, channel, ky, kx)
             for number, channel in enumerate(channels)
             for ky in range(f["kh"])
-            for kx in (range(f["kw"]) if not depthwise else reversed(range(f["kw"])))
+            for kx in (reversed(range(f["kw"])) if direct or depthwise else range(f["kw"]))
         ]
         for y in range(f["out_h"]):
             for x in range(0, (f["out_w"] - 1) * f["sx"] + 1, tile_step):
@@ -82,7 +85,7 @@ def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
                         word = ((block * f["cin"] + number) * f["kh"] + ky) * f["kw"] + kx
                     yield Step(
                         tuple(reads),
-                        None if vec else f["w_base"] + word,
+                        None if direct else f["w_base"] + word,
                         block_channels - 1 - place if depthwise else None,
                         place_in_tile == len(taps) - 1,
                         n,
@@ -92,7 +95,7 @@ def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
 def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) -> tuple[list[Step], list[int]]:
     """Run an instruction; return its steps and their cycles."""
     rng, dut = random.Random(seed), GemmSequencer(config)
-    vec, depthwise = f["mode"] == Mode.VEC, bool(f.get("depthwise"))
+    direct, depthwise = f["mode"] in (Mode.VEC, Mode.MAX), bool(f.get("depthwise"))
     steps: list[Step] = []
     cycles: list[int] = []
 
@@ -121,7 +124,7 @@ def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: in
                 steps.append(
                     Step(
                         tuple((lane, (addr + lane) % config.act_bytes) for lane in range(lo, hi)),
-                        None if vec else ctx.get(dut.weight_addr),
+                        None if direct else ctx.get(dut.weight_addr),
                         ctx.get(dut.lane) if depthwise else None,
                         bool(ctx.get(dut.last)),
                         ctx.get(dut.tile_rows),
@@ -150,7 +153,7 @@ def test_steps_are_the_loop_nest(name: str, denial: float) -> None:
     for config in [CONFIGS["4x3"], CONFIGS["1x2"]] if denial else [CONFIGS["3x4"], CONFIGS["2x5"]]:
         steps, cycles = issued(config, f, denial, seed=config.cols)
         assert steps == list(loop_nest(config, f))
-        if f["mode"] == Mode.VEC:  # nothing drains
+        if f["mode"] in (Mode.VEC, Mode.MAX):  # nothing drains
             assert denial or cycles == list(range(cycles[0], cycles[0] + len(steps)))
             continue
         ends = [(cycle, step.rows) for cycle, step in zip(cycles, steps, strict=True) if step.last]

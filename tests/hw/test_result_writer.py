@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 from hw.ports import WriteSignature
 from hw.result_writer import ResultWriter
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Mode, ResidualOp
+from hw.spec.isa import Activation, Mode, ResidualOp
 from hw.spec.numerics import NUMERICS
 
 
@@ -38,6 +38,8 @@ def fields(**values: int) -> dict[str, int]:
 
 
 RESIDUAL = {"res": ResidualOp.ADD, "res_base": 9007, "res_zp": -9, "res_mult": 7, "post_shift": 4}
+GATE = {"res": ResidualOp.SCALE, "res_base": 9007, "res_zp": -128, "post_shift": 8}
+CURVE = {"act": Activation.HSWISH, "act_offset": 30, "act_limit": 60, "post_shift": 6}
 POOL = {"gap": 1, "gap_bias": -77, "gap_mult": 40_000, "gap_shift": 19, "gap_zp": -5}
 SHAPES = {
     "gemm": fields(),
@@ -47,6 +49,13 @@ SHAPES = {
     "lines-stride": fields(mode=Mode.STOS_LN, cout=2, sx=2, out_w=7, out_h=5, **RESIDUAL),
     "depthwise": fields(depthwise=1, cout=3, sx=2),
     "vec": fields(mode=Mode.VEC, cout=3, out_w=6, **RESIDUAL),
+    "max": fields(mode=Mode.MAX, cout=3, kh=2, kw=2, sy=2, **RESIDUAL),
+    "gemm-gate": fields(**GATE),
+    "channels-gate-stride": fields(mode=Mode.STOS_CH, sx=2, **GATE),
+    "lines-gate": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **GATE),
+    "vec-gate-pool": fields(mode=Mode.VEC, cout=3, **GATE, **POOL),
+    "gemm-curve": fields(**CURVE),
+    "channels-curve-add": fields(mode=Mode.STOS_CH, **{**RESIDUAL, **CURVE}),
     "gemm-pool": fields(**POOL),
     "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, **POOL, **RESIDUAL),
     "lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **POOL),
@@ -66,7 +75,7 @@ def places(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Place]:
                     for y in range(top, min(top + config.rows, f["out_h"])):
                         yield Place(channel, y, x, count)
         return
-    size = 1 if f["mode"] == Mode.VEC or f.get("depthwise") else config.rows
+    size = 1 if f["mode"] in (Mode.VEC, Mode.MAX) or f.get("depthwise") else config.rows
     for first in range(0, f["cout"], size):
         for y in range(f["out_h"]):
             for x, count in tiles:
@@ -154,23 +163,31 @@ class Bench:
     def offset(self, place: Place) -> int:
         return place.channel * self.fields["out_cs"] + place.y * self.fields["out_pitch"] + place.x
 
+    def operand(self, place: Place) -> tuple[int, int]:
+        """Return the second operand's first address and number of bytes."""
+        if self.fields["res"] == ResidualOp.SCALE:
+            return self.fields["res_base"] + place.channel, 1
+        return self.fields["res_base"] + self.offset(place), place.count
+
     def outputs(self) -> list[list[int]]:
         """Return the requantised rows."""
         f, results = self.fields, []
         for place, row in zip(self.places, self.rows, strict=True):
             param = self.params[f["p_base"] + place.channel]
-            residual = {}
+            options = {}
             if f.get("res"):
-                at = f["res_base"] + self.offset(place)
-                residual = {"residual": self.act[at : at + place.count], "res_zp": f["res_zp"]}
-                residual["res_mult"] = f["res_mult"]
+                at, count = self.operand(place)
+                name = "gate" if f["res"] == ResidualOp.SCALE else "residual"
+                options = {name: self.act[at : at + count], "res_zp": f["res_zp"], "res_mult": f.get("res_mult", 0)}
+            if f.get("act"):
+                options["hswish"] = f["act_offset"], f["act_limit"]
             results.append(
                 NUMERICS.output(
                     row[:: f["sx"]][: place.count],
                     *(param[name] for name in ("bias", "mult", "shift")),
                     **{name: f[name] for name in ("out_zp", "q_lo", "q_hi")},
                     post_shift=f.get("post_shift", 0),
-                    **residual,
+                    **options,
                 ).tolist()
             )
         return results
@@ -181,8 +198,8 @@ def check(bench: Bench) -> None:
     f = bench.fields
     outputs = bench.outputs()
     assert bench.entries == [f["p_base"] + place.channel for place in bench.places]
-    asked = [(f["res_base"] + bench.offset(p), 0, p.count, f["res_zp"] % 256) for p in bench.places if f.get("res")]
-    assert bench.residuals == asked
+    asked = [bench.operand(place) for place in bench.places] if f.get("res") else []
+    assert bench.residuals == [(addr, 0, count, f["res_zp"] % 256) for addr, count in asked]
     if f.get("gap"):
         totals: dict[int, int] = {}  # channels are complete in ascending order
         for place, row in zip(bench.places, outputs, strict=True):
@@ -203,7 +220,13 @@ def test_rows_at_random_spacing(name: str) -> None:
     check(Bench(CONFIGS["3x4"], SHAPES[name], seed=len(name), dense=False).run())
 
 
-@pytest.mark.parametrize("name", ["gemm", "channels-pool-stride", "lines-stride", "lines-pool", "vec-pool"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gemm", "channels-pool-stride", "lines-stride", "lines-pool", "vec-pool"),
+        *("gemm-gate", "lines-gate", "channels-curve-add", "max"),
+    ],
+)
 def test_a_row_every_cycle(name: str) -> None:
     """As VEC feeds them, and tiles that follow each other; with the longer pipeline of `pipeline_mac`."""
     check(Bench(CONFIGS["4x5-pipe"], SHAPES[name], seed=len(name), dense=True).run())
@@ -218,10 +241,11 @@ BEYOND = 16 * 1024 - 4 * 61 - 2
     [
         ({"p_base": 256 - 4}, 256),
         ({**RESIDUAL, "res_base": BEYOND}, 16 * 1024),
+        ({**GATE, "res_base": 16 * 1024 - 4}, 16 * 1024),
         ({"out_base": BEYOND}, 16 * 1024),
         ({"out_base": 16 * 1024 - 4 * 61, **POOL}, 16 * 1024),
     ],
-    ids=["param", "residual", "result", "pooled"],
+    ids=["param", "residual", "gate", "result", "pooled"],
 )
 def test_first_address_beyond_its_memory(values: dict[str, int], first_error: int) -> None:
     """One byte or entry too few is an error, named by the address; nothing is written beyond."""
