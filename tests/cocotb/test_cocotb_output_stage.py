@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from hw.output_stage import OutputStage, output_config
+from hw.spec.isa import Activation, ResidualOp
 from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE
 from sim.cocotb.runner import run_bench
+
+CURVED = 2
+"""First of the stages with a product."""
 
 
 def shift_round(value: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -22,7 +26,12 @@ def reference(acc: torch.Tensor, param: dict[str, torch.Tensor], cfg: dict[str, 
     product = (acc + param["bias"]) * param["mult"]
     assert product.abs().max() < 1 << 53, "the quotient must be exact in float64"
     mid = shift_round(product, param["shift"]).clamp(-limit, limit - 1)
-    mid = mid + cfg["res"] * (residual - cfg["res_zp"]) * cfg["res_mult"]
+    mid = mid + (cfg["res"] == ResidualOp.ADD) * (residual - cfg["res_zp"]) * cfg["res_mult"]
+    half = 1 << (NUMERICS.factor_width - 1)
+    factor = mid.clamp(-half, half - 1)
+    curve = torch.minimum((factor + cfg["act_offset"]).clamp(min=0), cfg["act_limit"])
+    mid = torch.where(cfg["act"] == Activation.HSWISH, factor * curve, mid)
+    mid = torch.where(cfg["res"] == ResidualOp.SCALE, factor * (residual[:, :1] - cfg["res_zp"]), mid)
     out = shift_round(mid, cfg["post_shift"]) + cfg["out_zp"]
     return torch.minimum(torch.maximum(out, cfg["q_lo"]), cfg["q_hi"])
 
@@ -43,12 +52,18 @@ def test_output_stage(lanes: int) -> None:
     bias[tie] = 0
     shift[tie] = rng.integers(0, 24, tie.sum())
     low = rng.integers(-128, 100, count)
+    stage = rng.integers(0, 5, count)  # plain, ADD, HSWISH, HSWISH after ADD, SCALE
     fields = {
         "out_zp": rng.integers(-128, 128, count),
         "q_lo": low,
         "q_hi": rng.integers(low, 128),
-        "post_shift": rng.integers(0, 16, count) * rng.integers(0, 2, count),
-        "res": rng.integers(0, 2, count),
+        "post_shift": np.where(
+            stage >= CURVED, rng.integers(4, 32, count), rng.integers(0, 16, count) * rng.integers(0, 2, count)
+        ),
+        "act": np.isin(stage, (CURVED, CURVED + 1)).astype(np.int64),
+        "act_offset": rng.integers(0, 1 << 15, count),
+        "act_limit": rng.integers(0, 1 << 16, count),
+        "res": np.array([ResidualOp.NONE, ResidualOp.ADD, ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE])[stage],
         "res_zp": rng.integers(-128, 128, count),
         "res_mult": rng.integers(0, 1 << 16, count),
     }

@@ -10,7 +10,7 @@ from hw.exec_unit import ExecUnit
 from hw.spec import isa
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import Instruction, Mode, Opcode, Target
+from hw.spec.isa import Activation, Instruction, Mode, Opcode, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
 from sim.iss import IssBackend
 from sim.iss.execute import execute
@@ -32,6 +32,7 @@ CONFIGS = {
     "5x4-plain": small(5, 4, stos=False),
     "1x2": small(1, 2, max_kernel=3),
     "2x9": small(2, 9, max_kernel=9),
+    "3x14-pipe": small(3, 14, max_kernel=3, pipeline_mac=True),
 }
 
 
@@ -155,9 +156,8 @@ def test_random_instructions_equal_the_iss(name: str, denial: float) -> None:
         assert wrong.size == 0, f"seed {seed}: {instruction}: {wrong.size} bytes, first {wrong[:8]}"
 
 
-def test_mode_changes_leave_nothing_behind() -> None:
-    """Instructions of changing mode at the closest spacing; the array is wide, so its deskew is still full then."""
-    config = small(2, 24, max_kernel=3)
+def check_run(config: AcceleratorConfig, instructions: list[Instruction], *, denial: float = 0.0) -> Machine:
+    """Run instructions at the closest spacing on random memories; every byte must be as after the ISS.  Return it."""
     rng = np.random.default_rng(1)
     machine = Machine(config, [np.zeros(1, np.uint8)] * 4)
     for target, memory in machine.onchip.items():
@@ -165,39 +165,86 @@ def test_mode_changes_leave_nothing_behind() -> None:
         if target == Target.PARAM:
             sets = memory.view(PARAM_DTYPE)
             sets["bias"], sets["mult"], sets["shift"] = rng.integers(-999, 999, sets.size), 40_000, 22
-    wide = {
-        "in_w": 18,
-        "out_w": 18,
-        "in_cs": 18,
-        "in_pitch": 18,
-        "out_cs": 18,
-        "out_pitch": 18,
-        "q_lo": -128,
-        "q_hi": 127,
-    }
-    stream = {"mode": Mode.STOS_LN, "kh": 3, "kw": 3, "in_h": 2, "out_h": 2, "in_cs": 36, "out_cs": 36}
-    instructions = [
-        fields(**{**wide, **change, "out_base": 2048 + 512 * place})
-        for place, change in enumerate(
-            [
-                stream,
-                {"cin": 5, "cout": 3},
-                {"mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, "cout": 3},
-                {"cin": 1, "cout": 2},
-                {"mode": Mode.VEC, "cout": 2},
-                stream,
-                {"mode": Mode.VEC, "cout": 2, "sx": 2, "out_w": 9},
-                {"cin": 2, "kh": 1, "kw": 3, "cout": 1},
-            ]
-        )
-    ]
-    bench = ExecBench(config)
+            for first, shift in ((PLAIN, 16), (STEEP, 12)):  # for modes without sums
+                sets["bias"][first : first + 9], sets["shift"][first : first + 9] = 3, shift
+    bench = ExecBench(config, denial=denial)
     bench.load(*(machine.onchip[target] for target in (Target.ACT, Target.WEIGHT, Target.PARAM)))
     assert len(bench.run(instructions)) == len(instructions)
     for instruction in instructions:
         execute(machine, instruction, operands(config, instruction))
     wrong = np.flatnonzero(bench.act != machine.onchip[Target.ACT])
     assert wrong.size == 0, f"{wrong.size} bytes, first {wrong[:8]}"
+    return machine
+
+
+FULL = {"q_lo": -128, "q_hi": 127}
+PLAIN, STEEP = 40, 60
+"""Parameter entries."""
+
+
+def test_mode_changes_leave_nothing_behind() -> None:
+    """Instructions of changing mode at the closest spacing; the array is wide, so its deskew is still full then."""
+    wide = {"in_w": 18, "out_w": 18, "in_cs": 18, "in_pitch": 18, "out_cs": 18, "out_pitch": 18, **FULL}
+    stream = {"mode": Mode.STOS_LN, "kh": 3, "kw": 3, "in_h": 2, "out_h": 2, "in_cs": 36, "out_cs": 36}
+    changes = [
+        stream,
+        {"cin": 5, "cout": 3},
+        {"mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, "cout": 3},
+        {"cin": 1, "cout": 2},
+        {"mode": Mode.VEC, "cout": 2},
+        stream,
+        {"mode": Mode.VEC, "cout": 2, "sx": 2, "out_w": 9},
+        {"mode": Mode.MAX, "cout": 2, "kw": 3, "pad_x": 1},
+        {"cin": 2, "kh": 1, "kw": 3, "cout": 1},
+        {**stream, "mode": Mode.MAX},
+        stream,
+        {"mode": Mode.MAX, "cout": 1},
+        {"cin": 1, "cout": 1},
+    ]
+    instructions = [
+        fields(**{**wide, **change, "out_base": 2048 + 512 * place}) for place, change in enumerate(changes)
+    ]
+    check_run(small(2, 24, max_kernel=3), instructions)
+
+
+CURVE = {"act": Activation.HSWISH, "act_offset": 1500, "act_limit": 3000, "post_shift": 16, "out_zp": -100}
+GATE = {"res": ResidualOp.SCALE, "res_base": 1901, "res_zp": -128, "post_shift": 6, "out_zp": 5}
+ADD = {"res": ResidualOp.ADD, "res_base": 1405, "res_zp": -3, "res_mult": 9}
+GAP = {"gap": 1, "gap_bias": -9, "gap_mult": 40_000, "gap_shift": 21, "gap_zp": 7}
+
+
+@pytest.mark.parametrize(("name", "denial"), [("4x4", 0.0), ("3x14-pipe", 0.3), ("5x4-plain", 0.2)])
+def test_maxima_curves_and_gates(name: str, denial: float) -> None:
+    """Each with the modes, strides, pooling and a residual, one after another."""
+    config = CONFIGS[name]
+    stos = config.stos
+    image = {"in_base": 3, "in_w": 9, "in_h": 4, "in_pitch": 10, "in_cs": 41, "in_zp": -17, "kh": 3, "kw": 3}
+    image |= {"pad_y": 1, "pad_x": 1, "out_w": 9, "out_h": 4, "out_pitch": 9, "out_cs": 36, **FULL}
+    half = {"sx": 2, "sy": 2, "out_w": 5, "out_h": 2}
+    depthwise = {"mode": Mode.STOS_LN} if stos else {"depthwise": 1}
+    rows = {"mode": Mode.STOS_CH, "kh": 1, "pad_y": 0} if stos else {"depthwise": 1, "kh": 1, "pad_y": 0}
+    vec = {"mode": Mode.VEC, "kh": 1, "kw": 1, "pad_y": 0, "pad_x": 0}
+    changes = [
+        {"mode": Mode.MAX, "cout": 4, "p_base": PLAIN},
+        {"mode": Mode.MAX, "cout": 3, "p_base": PLAIN, **half},
+        {"mode": Mode.MAX, "cout": 2, "kh": 2, "kw": 2, "pad_y": 0, "pad_x": 0, "p_base": PLAIN, **half},
+        {"mode": Mode.MAX, "cout": 2, "p_base": PLAIN, **GAP},
+        {"mode": Mode.MAX, "cout": 2, "p_base": STEEP, **ADD, **CURVE},
+        {"cin": 2, "cout": 6, **CURVE},
+        {**depthwise, "cout": 6, **GATE},
+        {"cin": 1, "cout": 5, **GATE, **half},
+        {**rows, "cout": 5, **CURVE, **ADD, **half},
+        {**rows, "cout": 6, **GATE, **GAP},
+        {**vec, "cout": 3, "p_base": PLAIN, **GATE},
+        {**vec, "cout": 3, "p_base": STEEP, **CURVE, **half},
+    ]
+    instructions = [fields(**{**image, "out_base": 2048 + 512 * i, **change}) for i, change in enumerate(changes)]
+    after = check_run(config, instructions, denial=denial).onchip[Target.ACT].view(np.int8)
+    for instruction in instructions:
+        kept = after[instruction["out_base"] :][: instruction["out_cs"] * instruction["cout"]]
+        lines = kept.reshape(instruction["cout"], -1, instruction["out_pitch"])
+        written = lines[:, :1, :1] if instruction["gap"] else lines[:, : instruction["out_h"], : instruction["out_w"]]
+        assert len(np.unique(written)) > min(written.size, 20) // 2, f"{instruction}: nearly constant"
 
 
 def fields(**values: int) -> Instruction:
@@ -258,8 +305,16 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
         ("4x4", {"sy": 5}, ErrorCause.BAD_FIELD),
         ("4x4", {"sy": 0, "out_h": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"sx": 3}, ErrorCause.BAD_FIELD),
-        ("4x4", {"act": 1}, ErrorCause.BAD_FIELD),
-        ("4x4", {"res": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"act": 2, "res": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"res": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"act": 1, "res": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"act": 1, "res": 2, "cin": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": 5}, ErrorCause.BAD_FIELD),
+        ("5x4-plain", {"mode": 7, "cin": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": 6, "kw": 8}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.MAX, "kw": 8}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.MAX, "kh": 0}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.MAX, "depthwise": 1}, ErrorCause.BAD_FIELD),
         ("4x4", {"cin": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"cout": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"out_w": 0}, ErrorCause.BAD_FIELD),
@@ -269,6 +324,9 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
         ("4x4", {"mode": Mode.STOS_CH, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"res": 1, "res_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"res": 2, "res_base": 16 * 1024 - 2, "cout": 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"mode": Mode.MAX, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {"mode": Mode.MAX, "out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"w_base": 2048}, ErrorCause.MEM_RANGE),
         ("4x4", {"p_base": 256}, ErrorCause.MEM_RANGE),
     ],
@@ -285,7 +343,18 @@ def test_bad_instruction_stops_with_cause_and_pc(name: str, values: dict[str, in
         assert bench.error[2] == caught.value.info
 
 
-@pytest.mark.parametrize(("mode", "latency"), [(Mode.GEMM, 5), (Mode.VEC, 5), (Mode.STOS_CH, 6), (Mode.STOS_LN, 6)])
+@pytest.mark.parametrize("taps", [1, 2, 3])
+def test_maximum_costs_a_cycle_per_tap(taps: int) -> None:
+    """And no weight word, nor a wait for the array."""
+    config = CONFIGS["3x5"]
+    shape = {"mode": Mode.MAX, "kh": taps, "kw": taps, "in_h": 4, "w_base": config.weight_words}
+    short, long = (fields(**shape, in_w=config.cols * n, out_w=config.cols * n) for n in (4, 14))
+    assert steady_state(config, short, long, 10) == taps * taps
+
+
+@pytest.mark.parametrize(
+    ("mode", "latency"), [(Mode.GEMM, 5), (Mode.VEC, 5), (Mode.MAX, 5), (Mode.STOS_CH, 6), (Mode.STOS_LN, 6)]
+)
 def test_cycles_from_acceptance_to_first_operand(mode: Mode, latency: int) -> None:
     bench = ExecBench(CONFIGS["4x4"])
     bench.run([fields(mode=mode)])
