@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,8 +17,8 @@ from cocotb_tools.runner import Runner, Verilator, get_runner
 
 from hw.emit import emit
 from sim.backend import SimulationError
+from sim.build_cache import default_cache, locked, prune, touch
 from sim.cocotb.exchange import FOLDER_VARIABLE, Arrays, read_arrays, write_task
-from sim.verilator.build import default_cache
 from sim.verilator.toolchain import find_toolchain
 
 __all__ = ["BenchFailure", "quickest", "run_bench"]
@@ -110,14 +109,18 @@ def _runner(simulator: str) -> Runner:
 
 
 def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
-    """Return the build folder of a design, building it once per text, simulator and wave option."""
+    """Return the build folder of a design, building it once per text, simulator and wave option.
+
+    The cache keeps the :data:`~sim.build_cache.KEPT_BUILDS` folders used last.
+    """
     toolchain = find_toolchain()
     key = hashlib.sha256(f"{simulator} {waves} {name}\0{verilog}".encode()).hexdigest()[:20]
-    target = default_cache() / "cocotb" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (target / "complete").is_file():
+    directory = default_cache() / "cocotb"
+    target, complete = directory / key, directory / key / "complete"
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory, key):
+        if complete.is_file():
+            touch(complete)
             return target
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
@@ -142,7 +145,8 @@ def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
         finally:
             os.environ.clear()
             os.environ.update(saved)
-        (target / "complete").touch()
+        complete.touch()
+    prune(directory, complete.name)
     return target
 
 

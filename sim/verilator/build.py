@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -11,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.build_cache import default_cache, locked, prune, touch
 from sim.verilator.toolchain import Toolchain, ToolchainError, find_toolchain
 
-__all__ = ["BuildOptions", "build_library", "default_cache"]
+__all__ = ["BuildOptions", "build_library"]
 
 HARNESS = Path(__file__).parent / "harness"
 LIBRARY = "librowcast.so"
@@ -65,13 +64,6 @@ class BuildOptions:
         return [*flags, "-DROWCAST_TRACED"] if self.traced else flags
 
 
-def default_cache() -> Path:
-    """Directory of built models: ``$ROWCAST_CACHE``, else ``rowcast`` in the user's cache directory."""
-    if named := os.environ.get("ROWCAST_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rowcast"
-
-
 def build_library(
     verilog: Sequence[Path],
     options: BuildOptions | None = None,
@@ -80,6 +72,8 @@ def build_library(
     quiet: bool = False,
 ) -> Path:
     """Return the simulation library of a design with top module ``rowcast``, building it unless the cache has it.
+
+    The cache keeps the :data:`~sim.build_cache.KEPT_BUILDS` libraries used last.
 
     Parameters
     ----------
@@ -99,27 +93,29 @@ def build_library(
     """
     options = options or BuildOptions()
     toolchain = find_toolchain()
-    cache = cache or default_cache()
+    directory = (cache or default_cache()) / "verilator"
     key = _key(verilog, options, toolchain)
-    target = cache / "verilator" / key / LIBRARY
+    target = directory / key / LIBRARY
     if target.is_file():
+        touch(target)
         return target
-    target.parent.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.parent.parent / f"{key}.lock"):
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory, key):
         if target.is_file():  # another process has built it meanwhile
             return target
         started = time.monotonic()
         if not quiet:
             print(f"verilator: building {', '.join(p.name for p in verilog)} ({key}) ...", file=sys.stderr, flush=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=target.parent.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=directory))
         try:
-            library = _compile(verilog, options, toolchain, work, runtime=target.parent.parent / "runtime")
+            library = _compile(verilog, options, toolchain, work, runtime=directory / "runtime")
             target.parent.mkdir(exist_ok=True)
             os.replace(library, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         if not quiet:
             print(f"verilator: built in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+    prune(directory, LIBRARY)
     return target
 
 
@@ -202,10 +198,3 @@ def _call(command: Sequence[str], toolchain: Toolchain, directory: Path) -> str:
     if result.returncode:
         raise ToolchainError(f"{Path(command[0]).name} failed (exit {result.returncode}):\n{result.stdout[-4000:]}")
     return result.stdout
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.verilator import build, toolchain
-from sim.verilator.build import BuildOptions, build_library, default_cache
+from sim.verilator.build import BuildOptions, build_library
 from sim.verilator.toolchain import ToolchainError, find_toolchain
 
 PUPPET = Path(__file__).with_name("axi_puppet.v")
@@ -33,14 +33,6 @@ def test_every_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(toolchain.shutil, "which", lambda name: name if name in present else None)
     with pytest.raises(ToolchainError, match=r"g\+\+, perl not found.*apt install g\+\+ perl"):
         find_toolchain()
-
-
-def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROWCAST_CACHE", str(tmp_path / "a"))
-    assert default_cache() == tmp_path / "a"
-    monkeypatch.delenv("ROWCAST_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert default_cache() == tmp_path / "b" / "rowcast"
 
 
 def test_same_design_is_built_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
