@@ -149,11 +149,8 @@ def _fields(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         (sound.act, {"signal": 1 << Queue.LOAD}),
     ]
     if config.max_kernel < 15:
-        illegal += [
-            (sound.exec, {"mode": mode, name: config.max_kernel + 1})
-            for mode in (Mode.GEMM, Mode.MAX)
-            for name in ("kh", "kw")
-        ]
+        for name in ("kh", "kw"):
+            illegal += [(sound.exec, mode | {name: config.max_kernel + 1}) for mode in ({}, {"mode": Mode.MAX})]
     if config.max_kernel > 1:
         illegal += [(sound.exec, {"mode": Mode.VEC, name: 2}) for name in ("kh", "kw")]
     if not config.stos:

@@ -59,7 +59,7 @@ def test_the_program_they_are_made_of_runs(name: str) -> None:
 def test_messages_name_field_value_and_limit() -> None:
     cases = {case.name: case for case in broken_programs(TINY)}
     expected = {
-        "exec_mode_0_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
+        "exec_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
         "exec_mode_4_kw_8": "kw=8 with mode=MAX; legal is 1 to 7",
         "exec_mode_6": "\\(mode=6; legal is 0 to 4\\)",
         "exec_act_1_res_2": "act=HSWISH with res=SCALE",
