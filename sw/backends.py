@@ -7,7 +7,7 @@ the accelerator and runs programs; ``sim`` brings the instruction set simulator 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +55,9 @@ def find_backend(name: str) -> Factory:
     BackendError
         If there is none of that name, or what it needs is not installed.
     """
-    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    # not entry_points(): of several distributions of one name, such as an old build's metadata in the source tree, it
+    # sees only the first
+    known = {entry.name: entry for found in distributions() for entry in found.entry_points.select(group=GROUP)}
     if name not in known:
         raise BackendError(
             f"no backend {name!r} among the entry points {GROUP} ({', '.join(sorted(known)) or 'none'}); the "

@@ -209,7 +209,8 @@ def _place(scores: Scores, label: int) -> tuple[int, int]:
 
 
 def _percent(hits: Iterable[bool]) -> float:
-    return 100 * float(np.mean(list(hits)))
+    found = list(hits)
+    return 100 * sum(found) / len(found)
 
 
 def metrics(records: Sequence[Record]) -> dict[str, float | int | None]:

@@ -127,3 +127,50 @@ def test_refuses_what_is_no_set(tmp_path: Path) -> None:
     for name, message in cases.items():
         with pytest.raises(PictureError, match=message):
             Pictures(tmp_path / name)
+
+
+def archive(path: Path, files: list[bytes], **changes: np.ndarray) -> Path:
+    """Write files as an archive, every third of them a test picture, with classes 0, 1, ..."""
+    count = len(files)
+    arrays = {
+        "blob": np.frombuffer(b"".join(files), np.uint8),
+        "offset": np.cumsum([0, *map(len, files)]).astype(np.uint32),
+        "label": np.arange(count, dtype=np.uint8),
+        "test": np.arange(count) % 3 == 0,
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def test_archive_of_encoded_pictures(tmp_path: Path) -> None:
+    path = archive(tmp_path / "set.npz", [png((index, 0, 0), (8 + index, 8)) for index in range(5)])
+    test, train = Pictures(path), Pictures(path, split="train")
+    assert [entry.label for entry in test.entries] == [0, 3] and [entry.label for entry in train.entries] == [1, 2, 4]
+    for pictures in (test, train):
+        for entry in pictures.entries:
+            image = pictures.image(entry)
+            assert image.size == (8 + (entry.label or 0), 8) and image.getpixel((0, 0)) == (entry.label, 0, 0)
+    assert [entry.label for entry in train.spread(2)] == [1, 2] and train.spread(None) == train.entries
+    assert train.entries[-1].name == "train picture 4"
+
+
+def test_refuses_wrong_archives(tmp_path: Path) -> None:
+    files = [png((index, 0, 0)) for index in range(4)]
+    (tmp_path / "text.npz").write_text("text")
+    cases = {
+        tmp_path / "text.npz": "not a readable .npz",
+        archive(tmp_path / "a.npz", files, blob=np.zeros(3)): "vectors blob, offset, label, test; blob is none",
+        archive(tmp_path / "b.npz", files, offset=np.array([0, 1, 2, 3])): "offset must rise",
+        archive(tmp_path / "c.npz", files, offset=np.array([0, 9, 2, 3, 4])): "offset must rise",
+        archive(tmp_path / "d.npz", files, offset=np.array([0, 1, 2, 3, 10**6])): "offset must rise to at most",
+        archive(tmp_path / "e.npz", files, test=np.zeros(4, bool)): "holds no test pictures",
+    }
+    for path, message in cases.items():
+        with pytest.raises(PictureError, match=message):
+            Pictures(path)
+    np.savez(tmp_path / "f.npz", x=np.zeros(3))
+    with pytest.raises(PictureError, match="the .npz must hold vectors"):
+        Pictures(tmp_path / "f.npz")
+    damaged = archive(tmp_path / "g.npz", [b"no picture", *files])
+    with pytest.raises(PictureError, match="test picture 0 cannot be decoded"):
+        Pictures(damaged).image(Pictures(damaged).entries[0])
