@@ -23,8 +23,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Compile a quantised network to a program for one accelerator configuration.",
         epilog="Networks of the zoo (mobilenet_v2, mobilenet_v2:fuse_half, ..., see docs/zoo.md) need --weights or "
         "--pretrained, and --calib.  A .pt2 file is a network quantised with sw.quant and written by sw.quant.save "
-        "(batch size 1). An .onnx file is a floating-point network (operator set 11 or newer), which --calib "
-        "quantises.",
+        "(batch size 1), or a floating-point one of torch.export.save. The latter and an .onnx file (operator set 11 "
+        "or newer) are quantised with --calib: preprocessed inputs, or pictures with --mean and --std.",
     )
     add_network_options(parser)
     add_target_options(parser)

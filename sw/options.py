@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any
 
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
@@ -44,8 +45,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calib",
         metavar="F",
-        help="what to calibrate with: for the zoo pictures (a folder, a tar with labels.csv or an .npz), for an .onnx "
-        "file preprocessed inputs (a .npy or a folder of them)",
+        help="what to calibrate with: for the zoo pictures (a folder, a tar with labels.csv or an .npz), for a "
+        "floating-point file the same, or preprocessed inputs (a .npy or a folder of them)",
     )
     parser.add_argument(
         "--calib-pictures",
@@ -60,12 +61,48 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         type=_sizes,
         help="input shape of an .onnx file that leaves it open, or of a network of the zoo (default 3x224x224)",
     )
+    _add_picture_options(parser)
     parser.add_argument(
         "--width", metavar="W", type=float, default=1.0, help="of a network of the zoo: multiplier of the channels"
     )
     parser.add_argument(
         "--classes", metavar="N", type=int, default=1000, help="of a network of the zoo (default: %(default)s)"
     )
+    parser.add_argument("--class-names", metavar="F", help="text file with the name of a class in each line")
+
+
+def _add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Add how pictures become inputs; :func:`_preprocessing` reads it."""
+    group = parser.add_argument_group("how pictures become inputs of a network in a file: (x - mean) / std")
+    group.add_argument("--mean", metavar="M,M,M", type=_numbers, help="per channel or one for all, in units of --range")
+    group.add_argument("--std", metavar="S,S,S", type=_numbers, help="per channel or one for all, in units of --range")
+    group.add_argument("--range", metavar="LO,HI", type=_numbers, help="values of black and white (default: 0,1)")
+    group.add_argument(
+        "--crop", metavar="F", type=float, help="side of the centre crop over the resized picture's (default: 1)"
+    )
+    group.add_argument("--interpolation", metavar="I", help="of the resizing: bilinear (default) or bicubic")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(item) for item in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; write it as 0.5,0.5,0.5") from None
+
+
+def _preprocessing(options: argparse.Namespace) -> dict[str, Any] | None:
+    keys = ("mean", "std", "range", "crop", "interpolation")
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    return given or None
+
+
+def _class_names(path: str | None) -> list[str] | None:
+    if path is None:
+        return None
+    try:
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--class-names {path}: not a readable text file ({error})") from None
 
 
 def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +111,8 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the published weights are asked for and there are none, or other weights too.
+        If the published weights are asked for and there are none, or other weights too, or if the class names cannot
+        be read.
     """
     name, weights = options.network, options.weights
     if options.pretrained:
@@ -94,6 +132,8 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "width": options.width,
         "classes": options.classes,
         "random_weights": options.random_weights,
+        "preprocessing": _preprocessing(options),
+        "class_names": _class_names(options.class_names),
     }
 
 

@@ -1,22 +1,46 @@
-"""Calibration inputs: pictures for a network of the zoo, else arrays in ``.npy`` files."""
+"""Calibration inputs: pictures, or arrays in ``.npy`` files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sw.nn.pictures import Pictures
-from sw.nn.zoo import Metadata
-from sw.preprocessing import preprocess
+from sw.preprocessing import Preprocessing, preprocess
 from sw.quant import QuantisationError
 
-__all__ = ["calibration_batches", "picture_batches"]
+__all__ = ["PictureInput", "TakesPictures", "calibration_batches", "has_arrays", "picture_batches"]
 
 _BATCH = 8
+
+
+class TakesPictures(Protocol):
+    """What is to be known of a network: the shape (C, H, W) of an input and how pictures become one."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PictureInput:
+    """:class:`TakesPictures` for a network that has nothing else; one of the zoo has :class:`sw.nn.zoo.Metadata`."""
+
+    input_shape: tuple[int, ...]
+    preprocessing: Preprocessing
+
+
+def has_arrays(path: Path) -> bool:
+    """Whether calibration data are arrays: a ``.npy`` file, or a folder with one."""
+    return path.suffix == ".npy" if not path.is_dir() else any(path.glob("*.npy"))
 
 
 def calibration_batches(path: str | Path, shape: Sequence[int]) -> list[Tensor]:
@@ -47,7 +71,7 @@ def calibration_batches(path: str | Path, shape: Sequence[int]) -> list[Tensor]:
     return list(inputs.split(_BATCH))
 
 
-def picture_batches(path: str | Path, about: Metadata, count: int) -> list[Tensor]:
+def picture_batches(path: str | Path, about: TakesPictures, count: int) -> list[Tensor]:
     """Return calibration pictures, preprocessed, in batches.
 
     Parameters

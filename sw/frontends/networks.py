@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,17 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from sw.frontends.calibration import calibration_batches, picture_batches
+from sw.frontends.calibration import picture_batches
+from sw.frontends.files import (
+    META_FILE,
+    UnknownNetworkError,
+    file_batches,
+    file_meta,
+    is_quantised,
+    picture_facts,
+    read_float_onnx,
+    read_float_pt2,
+)
 from sw.nn import zoo
 from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_calibration, load_digits_network
 from sw.nn.weights import WeightsError
@@ -29,9 +38,6 @@ __all__ = [
     "float_network",
     "quantised_network",
 ]
-
-META_FILE = "meta.json"
-"""Extra file of a ``.pt2`` whose JSON object becomes the program's `meta`."""
 
 _DIGITS: dict[str, DigitsVariant] = {
     "digits": "depthwise",
@@ -49,10 +55,6 @@ _NOISE = (2, 8)  # batches and inputs of each, which calibrate untrained network
 
 Progress = Callable[[int, int | None], None]
 """Called with calibration batches done and in all."""
-
-
-class UnknownNetworkError(ValueError):
-    """A network name that is neither in the zoo nor a file."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,36 @@ def float_network(
     width: float = 1.0,
     classes: int = 1000,
     random_weights: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> FloatNetwork:
-    """Return a network by name (digits, or one of :func:`sw.nn.zoo.names`) or the one in an ``.onnx`` file.
+    """Return a network by name (digits, or one of :func:`sw.nn.zoo.names`) or the one in a file (.pt2, .onnx).
 
     Parameters and errors are those of :func:`quantised_network`.
     """
-    _check_arguments(name, weights, input_shape, (width, classes), random_weights)
+    _check_arguments(name, weights, input_shape, (width, classes), random_weights, preprocessing)
     if _from_zoo(name):
         about = zoo.metadata(name, resolution=_resolution(name, input_shape))
-        return _zoo(about, weights, width, classes, random_weights)
-    if name in _DIGITS:
-        return _digits(name, weights)
-    if name.endswith(".pt2"):
-        raise UnknownNetworkError(f"{name}: holds a quantised network, no floating-point one")
-    return _onnx(name, input_shape)
+        network = _zoo(about, weights, width, classes, random_weights)
+    elif name in _DIGITS:
+        network = _digits(name, weights)
+    else:
+        read = read_float_pt2(name) if name.endswith(".pt2") else read_float_onnx(name, input_shape)
+        network = FloatNetwork(Path(name).stem, *read)
+    meta = _more_meta(name, network.meta, network.shape, preprocessing, class_names)
+    return dataclasses.replace(network, meta=meta)
+
+
+def _more_meta(
+    name: str,
+    meta: dict[str, Any],
+    shape: Sequence[int],
+    preprocessing: Mapping[str, Any] | None,
+    class_names: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return `meta` with what the user says about inputs and classes."""
+    facts = {} if preprocessing is None else {"input": picture_facts(name, preprocessing, shape)}
+    return {**meta, **facts, **({} if class_names is None else {"classes": list(class_names)})}
 
 
 def _from_zoo(name: str) -> bool:
@@ -136,6 +154,7 @@ def _check_arguments(
     input_shape: Sequence[int] | None,
     size: tuple[float, int],
     random_weights: bool,
+    preprocessing: Mapping[str, Any] | None,
 ) -> None:
     """Refuse an unknown name, and arguments that a network does not take."""
     from_zoo = _from_zoo(name)
@@ -145,11 +164,13 @@ def _check_arguments(
         raise UnknownNetworkError(f"--width and --classes are for networks of the zoo; {name} has its own")
     if input_shape is not None and not from_zoo and not name.endswith(".onnx"):
         raise UnknownNetworkError(f"--input-shape is for .onnx files and networks of the zoo; {name} has its own")
+    if preprocessing is not None and not name.endswith((".pt2", ".onnx")):
+        raise UnknownNetworkError(f"--mean, --std, ... are for .onnx and .pt2 files; {name} has its own preprocessing")
     if not from_zoo and name not in _DIGITS:
         if not name.endswith((".pt2", ".onnx")):
             raise UnknownNetworkError(
                 f"no network {name!r}; there are {', '.join((*_DIGITS, *_ZOO))} (and variants such as "
-                f"mobilenet_v2:fuse_half), .pt2 files of sw.quant.save, and .onnx files"
+                f"mobilenet_v2:fuse_half), .pt2 files of torch.export.save or sw.quant.save, and .onnx files"
             )
         if weights is not None:
             raise UnknownNetworkError(f"{name} holds its own weights; --weights is for networks by name")
@@ -165,6 +186,8 @@ def quantised_network(
     classes: int = 1000,
     pictures: int = CALIBRATION_PICTURES,
     random_weights: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> QuantisedNetwork:
     """Return a network by name (digits, or one of :func:`sw.nn.zoo.names`), or the one in a file (.pt2, .onnx).
@@ -174,16 +197,21 @@ def quantised_network(
     weights
         Weights file (networks by name only); the digits networks have committed weights, which it replaces.
     calibration
-        Pictures, see :func:`sw.frontends.calibration.picture_batches`, for a network of the zoo; inputs, see
-        :func:`sw.frontends.calibration.calibration_batches`, for an ``.onnx`` file.  Both need it.
+        Pictures, see :func:`sw.frontends.calibration.picture_batches`, for a network of the zoo; pictures or inputs,
+        see :func:`sw.frontends.calibration.calibration_batches`, for a floating-point file.  Both need it.
     input_shape
         (C, H, W), where an ``.onnx`` file leaves axes open; (3, R, R) with the resolution R of a network of the zoo.
     width, classes
         Of a network of the zoo, see :func:`sw.nn.zoo.create`.
     pictures
-        How many pictures at most to calibrate a network of the zoo with.
+        How many pictures at most to calibrate with.
     random_weights
         Whether a network of the zoo may be untrained, for sizes and cycles; without `calibration`, noise calibrates it.
+    preprocessing
+        How pictures become inputs of a network in a file: ``mean`` and ``std``, and perhaps the other entries of
+        :meth:`sw.preprocessing.Preprocessing.from_json`.
+    class_names
+        One per output, for the program's `meta`.
     progress
         Called with calibration batches done and in all.
 
@@ -192,13 +220,23 @@ def quantised_network(
     UnknownNetworkError, QuantisationError, ValueError
         If there is no such network, its weights or file cannot be read, or an argument is not for it.
     """
-    _check_arguments(name, weights, input_shape, (width, classes), random_weights)
-    if calibration is not None and not _from_zoo(name) and not name.endswith(".onnx"):
-        raise UnknownNetworkError(f"--calib is for .onnx files and networks of the zoo; {name} brings its own")
-    if name.endswith(".pt2"):
-        return QuantisedNetwork(Path(name).stem, load(name), _file_meta(Path(name)))
+    _check_arguments(name, weights, input_shape, (width, classes), random_weights, preprocessing)
+    if calibration is not None and name in _DIGITS:
+        raise UnknownNetworkError(f"--calib is for files and networks of the zoo; {name} brings its own")
+    if name.endswith(".pt2") and is_quantised(exported := load(name)):
+        if calibration is not None:
+            raise UnknownNetworkError(f"{name}: is quantised already; --calib is for floating-point networks")
+        meta = _more_meta(name, file_meta(Path(name)), _shape(exported), preprocessing, class_names)
+        return _checked(QuantisedNetwork(Path(name).stem, exported, meta))
     network = float_network(
-        name, weights=weights, input_shape=input_shape, width=width, classes=classes, random_weights=random_weights
+        name,
+        weights=weights,
+        input_shape=input_shape,
+        width=width,
+        classes=classes,
+        random_weights=random_weights,
+        preprocessing=preprocessing,
+        class_names=class_names,
     )
     if _from_zoo(name):
         about = zoo.metadata(name, resolution=network.shape[1])
@@ -206,10 +244,27 @@ def quantised_network(
     elif name in _DIGITS:
         batches = digits_calibration()
     else:
-        batches = _onnx_batches(name, calibration, network.shape)
+        batches = file_batches(name, calibration, network.shape, network.meta, pictures)
     example = (batches[0][:1],)
     module = quantise(network.module, example, batches, progress=progress)
-    return QuantisedNetwork(network.name, export_program(module, example), network.meta, module, network)
+    return _checked(QuantisedNetwork(network.name, export_program(module, example), network.meta, module, network))
+
+
+def _shape(exported: ExportedProgram) -> tuple[int, ...]:
+    """Return the shape of a program's first input, without batch axis."""
+    name = exported.graph_signature.user_inputs[0]
+    node = next(node for node in exported.graph.nodes if node.name == name)
+    return tuple(node.meta["val"].shape[1:])
+
+
+def _checked(network: QuantisedNetwork) -> QuantisedNetwork:
+    """Return the network if it has a name per class (output channel), or none."""
+    names = network.meta.get("classes")
+    (output,) = (node for node in network.exported.graph.nodes if node.op == "output")
+    classes = output.args[0][0].meta["val"].shape[1]
+    if names is not None and len(names) != classes:
+        raise UnknownNetworkError(f"{network.name}: has {classes} classes, but {len(names)} class names are given")
+    return network
 
 
 def _resolution(name: str, input_shape: Sequence[int] | None) -> int:
@@ -253,46 +308,9 @@ def _zoo_batches(
     return list(torch.randn(_NOISE[0], _NOISE[1], *about.input_shape, generator=generator))
 
 
-def _onnx(path: str, input_shape: Sequence[int] | None) -> FloatNetwork:
-    try:
-        # onnx is an extra of its own
-        from sw.frontends.onnx_reader import read_onnx
-    except ImportError as error:
-        raise UnknownNetworkError(f"{path}: reading .onnx files needs {error.name}; install rowcast[onnx]") from None
-    network = read_onnx(path, input_shape=input_shape)
-    if len(network.shapes) != 1:
-        raise UnknownNetworkError(f"{path}: has {len(network.shapes)} inputs; calibration takes networks of one")
-    ((_, *shape),) = network.shapes.values()
-    meta = {"onnx": {key: network.meta[key] for key in ("opset", "producer", "recognised", "host")}}
-    return FloatNetwork(Path(path).stem, network.module, tuple(shape), meta)
-
-
-def _onnx_batches(path: str, calibration: str | Path | None, shape: Sequence[int]) -> list[Tensor]:
-    if calibration is None:
-        raise QuantisationError(
-            f"{path}: a floating-point network must be calibrated; give --calib with a .npy of preprocessed inputs "
-            f"(N, {', '.join(map(str, shape))}), or a folder of such files"
-        )
-    return calibration_batches(calibration, shape)
-
-
 def _digits(name: str, weights: str | Path | None) -> FloatNetwork:
     meta = {
         "classes": [str(digit) for digit in range(CLASSES)],
         "input": {"shape": list(INPUT_SHAPE), "range": [0.0, 1.0], "mean": [0.0], "std": [1.0]},
     }
     return FloatNetwork(name, load_digits_network(_DIGITS[name], weights), INPUT_SHAPE, meta)
-
-
-def _file_meta(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        names = [entry for entry in archive.namelist() if entry.endswith(f"extra/{META_FILE}")]
-        if not names:
-            return {}
-        try:
-            meta = json.loads(archive.read(names[0]))
-        except ValueError as error:
-            raise QuantisationError(f"{path}: {META_FILE} is no JSON ({error})") from None
-    if not isinstance(meta, dict):
-        raise QuantisationError(f"{path}: {META_FILE} holds {type(meta).__name__}, not an object")
-    return meta

@@ -48,9 +48,9 @@ class Pictures:
     ----------
     path
         A tar with pictures and ``labels.csv`` (columns ``file`` and ``class_index``); or a folder with one subfolder
-        per class, whose sorted order numbers the classes (torchvision's ``ImageFolder``); or a folder of pictures,
-        which then have no label; or an ``.npz`` with encoded pictures: ``blob`` (uint8, files behind each other),
-        ``offset`` (of each, and the end), ``label`` and ``test`` (which belong to the test set).
+        per class, whose sorted order numbers the classes (torchvision's ``ImageFolder``); or a folder or tar of
+        pictures alone, which then have no label; or an ``.npz`` with encoded pictures: ``blob`` (uint8, files behind
+        each other), ``offset`` (of each, and the end), ``label`` and ``test`` (which belong to the test set).
     split
         Which pictures of an ``.npz``; other sets are taken whole.
 
@@ -99,7 +99,7 @@ class Pictures:
         members = {str(PurePosixPath(name)): name for name in tar.getnames()}
         listing = tar.extractfile(members[LABELS]) if LABELS in members else None
         if listing is None:
-            raise PictureError(f"{self.path}: the tar has no {LABELS} with the columns file and class_index")
+            return [Entry(members[name], None) for name in sorted(members) if name.lower().endswith(SUFFIXES)]
         entries = []
         for number, row in enumerate(csv.DictReader(io.TextIOWrapper(listing, "utf-8")), 2):
             name, label = row.get("file"), row.get("class_index") or ""

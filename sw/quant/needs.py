@@ -43,6 +43,7 @@ _NEEDS = {
     "amax": "the maximum over axes has no execution mode; use max_pool2d with a window of the map's size",
     "mean": "only the mean over lines and pixels (axes 2 and 3) together is executed: global average pooling",
     "batch_norm": "batch normalisation must be folded into the convolution: use sw.quant, or call eval() before export",
+    "dropout": "dropout was exported in training mode; call eval() before export",
     "layer_norm": _NORM,
     "group_norm": _NORM,
     "instance_norm": _NORM,

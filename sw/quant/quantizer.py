@@ -20,6 +20,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from sw.quant.needs import need
 from sw.quant.rewrite import (
+    free_batch,
     hoist_activations,
     normalise_operators,
     normalise_pools,
@@ -234,6 +235,7 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         """Write synonyms one way, drop operations without effect, move activations ahead of concatenations."""
         normalise_operators(model)
         normalise_pools(model)
+        free_batch(model)
         recognise_curves(model)
         remove_dropout(model)
         remove_whole_slices(model)

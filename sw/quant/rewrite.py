@@ -10,6 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 __all__ = [
+    "free_batch",
     "hoist_activations",
     "normalise_operators",
     "normalise_pools",
@@ -36,6 +37,7 @@ _SYNONYMS = {
     aten.concatenate.default: aten.cat.default,
 }
 _POOLS = (aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default)
+_RESHAPES = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _MAX_POOL = aten.max_pool2d.default
 _RELU6 = (aten.relu6.default, aten.relu6_.default)
 _CLAMP = (aten.clamp.default, aten.clamp_.default)
@@ -99,6 +101,20 @@ def normalise_pools(model: GraphModule) -> None:
         ):
             window = [have // want for have, want in zip(size, node.args[1], strict=True)]
             node.target, node.args = aten.avg_pool2d.default, (node.args[0], window, window)
+    model.recompile()
+
+
+def free_batch(model: GraphModule) -> None:
+    """Write -1 for the batch axis in reshapes that keep it, so that sizes do not depend on the batch."""
+    for node in list(model.graph.nodes):
+        if node.op != "call_function" or node.target not in _RESHAPES:
+            continue
+        before, after = node.args[0].meta["val"].shape, node.meta["val"].shape
+        if after and str(before[0]) == str(after[0]) and all(isinstance(size, int) for size in after[1:]):
+            node.args = (node.args[0], [-1, *after[1:]])
+    for node in reversed(model.graph.nodes):
+        if node.op == "call_function" and node.target is aten.sym_size.int and not node.users:
+            model.graph.erase_node(node)
     model.recompile()
 
 

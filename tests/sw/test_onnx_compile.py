@@ -126,11 +126,11 @@ def test_the_command_line_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([path], "axis 2 (H) is dynamic ('h'); fix it with --input-shape"),
         ([path, *shape], "must be calibrated; give --calib with a .npy of preprocessed inputs (N, 3, 10, 9)"),
         ([path, *shape, "--calib", str(tmp_path / "nowhere")], "nowhere: no such calibration file or folder"),
-        ([path, *shape, "--calib", str(empty)], "empty: holds no .npy files"),
+        ([path, *shape, "--calib", str(empty)], "empty: holds no pictures"),
         ([path, *shape, "--calib", str(text)], "text.npy: not a readable .npy"),
         ([path, *shape, "--weights", "w.npz"], "holds its own weights"),
         (["nowhere.onnx"], "nowhere.onnx: no such file"),
-        (["digits", "--calib", str(empty)], "--calib is for .onnx files and networks of the zoo; digits brings"),
+        (["digits", "--calib", str(empty)], "--calib is for files and networks of the zoo; digits brings"),
         (["net.pt2", *shape], "--input-shape is for .onnx files"),
     ]:
         assert tool.main([*arguments, "--out", str(out)]) == 2

@@ -108,6 +108,13 @@ def test_corrupt_pictures_are_named(folder: Path) -> None:
             list(batches(Pictures(folder), ABOUT))
 
 
+def test_a_tar_without_list_is_unlabelled(tmp_path: Path) -> None:
+    tar(tmp_path / "bare.tar", {"b/a.PNG": png((1, 2, 3)), "a.png": png((4, 5, 6)), "readme.txt": b"text"})
+    pictures = Pictures(tmp_path / "bare.tar")
+    assert [(entry.name, entry.label) for entry in pictures.entries] == [("a.png", None), ("b/a.PNG", None)]
+    assert pictures.image(pictures.entries[1]).getpixel((0, 0)) == (1, 2, 3)
+
+
 def test_refuses_what_is_no_set(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.tar").write_text("no tar")
@@ -116,7 +123,7 @@ def test_refuses_what_is_no_set(tmp_path: Path) -> None:
         "absent": "no such folder or tar",
         "empty": "holds no pictures",
         "text.tar": "neither a folder nor a readable tar",
-        tar(tmp_path / "bare.tar", {"a.png": picture}): "the tar has no labels.csv",
+        tar(tmp_path / "bare.tar", {"a.txt": b"text"}): "holds no pictures",
         tar(tmp_path / "none.tar", {"labels.csv": b"file,class_index\n"}): "holds no pictures",
         tar(
             tmp_path / "name.tar", {"labels.csv": b"file,class_index\nb.png,1\n"}
