@@ -35,6 +35,10 @@ class Arena:
         """Bytes not taken."""
         return self.size - sum(end - start for start, end in self._used)
 
+    def room(self, size: int) -> int:
+        """Bytes that `size` bytes take."""
+        return -(-size // self.align) * self.align
+
     def allocate(self, size: int, apart_from: Iterable[Range] = ()) -> int | None:
         """Take `size` bytes, in as few as possible of the banks that the ranges `apart_from` use.
 
@@ -43,7 +47,7 @@ class Arena:
         int or None
             First byte (the lowest of equally good places), or None if no gap is large enough.
         """
-        size = -(-size // self.align) * self.align
+        size = self.room(size)
         others = [set(self._banks(start, end)) for start, end in apart_from]
         best: tuple[int, int] | None = None
         for low, high in self._gaps():

@@ -206,7 +206,7 @@ def _fit(index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, 
             apart += [(base, base + size) for base in places[-1]]
         else:
             return KernelPlan(kernel, tiling, *places)
-    raise _DoesNotFit(index, min((tiling.buffer_bytes for tiling in choices), default=0))
+    raise _DoesNotFit(index, min(sum(map(arena.room, tiling.buffers)) for tiling in choices))
 
 
 def _place_dram(storages: dict[str, Storage]) -> dict[Region, int]:

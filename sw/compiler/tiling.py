@@ -58,9 +58,14 @@ class Tiling:
     cost: float
 
     @property
+    def buffers(self) -> list[int]:
+        """Bytes of every strip buffer."""
+        return [size for count, size in (self.source, self.target, self.residual) for _ in range(count)]
+
+    @property
     def buffer_bytes(self) -> int:
         """Bytes of all strip buffers."""
-        return sum(count * size for count, size in (self.source, self.target, self.residual))
+        return sum(self.buffers)
 
 
 def spans(total: int, step: int) -> list[tuple[int, int]]:
@@ -122,7 +127,7 @@ def _strip_heights(kernel: Kernel, whole: bool) -> list[int]:
     if kernel.pool is not None or whole:
         return [height]
     heights = {-(-height // parts) for parts in range(1, height + 1)}
-    return sorted(h for h in heights if not kernel.pointwise or h * width <= _MAX_WIDTH)
+    return sorted(h for h in heights if not kernel.pointwise or h * width <= _MAX_WIDTH) or [1]
 
 
 def tilings(kernel: Kernel, config: AcceleratorConfig, residency: Residency) -> list[Tiling]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -172,12 +174,38 @@ def test_a_layer_that_does_not_fit_is_named_with_bytes() -> None:
     x = build.conv(build.input((64, 8, 20)), 8, (3, 3))
     with pytest.raises(CompileError, match=r"layer layer0: needs \d+ bytes .*, 1024 are there: raise act_kib") as error:
         compile_graph(build.graph(x), config)
-    # three lines of all channels, one line of one channel
-    assert f"needs {64 * 3 * 20 + 20} bytes" in str(error.value)
+    # three lines of all channels, one line of one channel, in whole beats
+    assert f"needs {64 * 3 * 20 + 24} bytes" in str(error.value)
     build = Builder(6)
     x = build.conv(build.input((300, 2, 2)), 8, (2, 2), padding=(0, 0, 0, 0))
     with pytest.raises(CompileError, match="layer layer0: the weights of one block of channels take 4800 bytes"):
         compile_graph(build.graph(x), config.twin(act_kib=16))
+
+
+def test_what_an_error_asks_for_is_enough_and_needed() -> None:
+    """Following the advice of each error ends in a program, and the memory it asked for was really too small."""
+    config = AcceleratorConfig(rows=3, cols=5, act_kib=1, act_banks=1, weight_kib=1, axi_data_width=64)
+    build = Builder(8)
+    x = build.gate(build.conv(build.input((7, 30, 60)), 30, (7, 7)), 5)
+    x = build.window(x, (7, 7), (2, 2), (3, 3, 3, 3))
+    graph = build.graph(build.linear(build.pool(x), 9))
+    asked = []
+    while True:
+        try:
+            compile_graph(graph, config)
+            break
+        except CompileError as error:
+            numbers = re.search(
+                r"layer (\w+): (?:needs|the weights of one block of channels take) (\d+) bytes .* raise (\w+)",
+                str(error),
+            )
+            assert numbers is not None, error
+            layer, need, memory = numbers.groups()
+            have = config.act_bytes if memory == "act_kib" else config.weight_bytes
+            assert int(need) > have and f"{have}" in str(error)
+            asked.append((layer, memory))
+            config = config.twin(**{memory: 2 * getattr(config, memory)})
+    assert {memory for _, memory in asked} == {"act_kib", "weight_kib"} and asked[-1][0].startswith("layer")
 
 
 def test_imagenet_sized_layers_are_expressible() -> None:
