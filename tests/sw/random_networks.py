@@ -7,6 +7,7 @@ pooling, grouped and dense convolutions, classifiers), in sizes nobody would cho
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from sw.compiler import CompileError, compile_graph
 from sw.compiler.ir import FULL_RANGE, Curve, Graph
 from tests.sw.ir_graphs import Builder
 
-__all__ = ["CONFIGS", "RandomNetwork", "compile_in_smallest", "random_network"]
+__all__ = ["CONFIGS", "RandomNetwork", "compile_in_smallest", "networks_for", "random_network"]
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
@@ -79,6 +80,28 @@ def compile_in_smallest(graph: Graph, config: AcceleratorConfig, *, dump_tensors
             if memory is None or getattr(config, memory) >= 1024:
                 raise
             config = config.twin(**{memory: 2 * getattr(config, memory)})
+
+
+def networks_for(
+    config: AcceleratorConfig, count: int, *, macs: int = 1_500_000, dump_tensors: bool = True
+) -> Iterator[tuple[RandomNetwork, Program]]:
+    """Yield the first `count` networks that fit an accelerator as it is and keep to `macs`, with their programs.
+
+    Raises
+    ------
+    ValueError
+        If there are not that many among the first 20 * count.
+    """
+    found = 0
+    for seed in range(20 * count):
+        network = random_network(seed, macs=macs)
+        program = compile_in_smallest(network.graph, config, dump_tensors=dump_tensors)
+        if program.config == config and program.macs <= macs:
+            yield network, program
+            found += 1
+            if found == count:
+                return
+    raise ValueError(f"only {found} of {20 * count} networks fit the configuration and {macs} MACs, not {count}")
 
 
 class _Generator:

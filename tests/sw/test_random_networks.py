@@ -17,7 +17,7 @@ from sw.compiler import CompileError, optimise
 from sw.compiler.ir import Activation, AvgPool, ChannelScale, Conv, Linear, MaxPool
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer, run_real
-from tests.sw.random_networks import CONFIGS, RandomNetwork, compile_in_smallest, random_network
+from tests.sw.random_networks import CONFIGS, RandomNetwork, compile_in_smallest, networks_for, random_network
 
 COUNT = int(os.environ.get("ROWCAST_NETWORKS", "60"))
 
@@ -65,3 +65,14 @@ def test_growth_stops_at_errors_that_memory_does_not_cure() -> None:
     graph = build.graph(build.conv(build.input((2, 20, 20)), 2, (9, 9)))
     with pytest.raises(CompileError, match="max_kernel"):
         compile_in_smallest(graph, CONFIGS["tiny"])
+
+
+def test_networks_for_one_accelerator_fit_it_and_its_simulation_time() -> None:
+    config = CONFIGS["tiny"]
+    found = list(networks_for(config, 10, macs=50_000))
+    assert [program.config for _, program in found] == [config] * 10
+    assert len({network.graph.name for network, _ in found}) == 10
+    assert max(program.macs for _, program in found) <= 50_000
+    assert all(len(program.tensors) >= len(network.graph.ops) for network, program in found)
+    with pytest.raises(ValueError, match="only 0 of 40 networks fit the configuration and 0 MACs, not 2"):
+        list(networks_for(config, 2, macs=0))
