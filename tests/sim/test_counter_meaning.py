@@ -20,6 +20,7 @@ COUNTER_OF_MODE = {
     Mode.STOS_CH: "EXEC_STOS",
     Mode.STOS_LN: "EXEC_STOS",
     Mode.VEC: "EXEC_VEC",
+    Mode.MAX: "EXEC_VEC",
 }
 
 pytestmark = pytest.mark.slow
