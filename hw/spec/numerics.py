@@ -4,9 +4,10 @@ All rounding is to nearest, ties to even, which is also what PyTorch's ``quantiz
 
     t = sat24(rshift_round((acc + bias) * mult, shift))            mult, shift per output channel
     u = t + (r - res_zp) * res_mult                                only with a residual operand r
-    q = clamp(rshift_round(u, post_shift) + out_zp, q_lo, q_hi)
+    v = sat16(u) * clamp(sat16(u) + act_offset, 0, act_limit)      h-swish;  v = sat16(u) * (gate - res_zp) with a gate
+    q = clamp(rshift_round(v, post_shift) + out_zp, q_lo, q_hi)    neither: v = u
 
-Without residual ``post_shift`` is 0 and this is the textbook ``clamp(rshift_round(acc*mult, shift) + zp, lo, hi)``.
+With t alone ``post_shift`` is 0 and this is the textbook ``clamp(rshift_round(acc*mult, shift) + zp, lo, hi)``.
 """
 
 from __future__ import annotations
