@@ -16,14 +16,18 @@ import numpy.typing as npt
 from hw.spec.config import AcceleratorConfig
 from hw.spec.program import Program
 
-__all__ = ["GROUP", "Backend", "BackendError", "Factory", "Outcome", "find_backend"]
+__all__ = ["GROUP", "Backend", "BackendError", "Factory", "Outcome", "RunError", "find_backend"]
 
 GROUP = "rowcast.backends"
 """Entry points: name to ``module:class``."""
 
 
 class BackendError(RuntimeError):
-    """A backend that is not installed, cannot be built, or failed."""
+    """A backend that is not installed or cannot be built."""
+
+
+class RunError(RuntimeError):
+    """A run that a backend did not finish."""
 
 
 class Outcome(Protocol):

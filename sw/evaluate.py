@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hw.spec.config import AcceleratorConfig, ConfigError
-from sw.backends import BackendError
+from sw.backends import BackendError, RunError
 from sw.journal import Journal
 from sw.options import add_network_options, add_target_options, count, network_arguments, target
 
@@ -204,10 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = "" if options.resume is None else f"; the same command continues from {options.resume}"
         print(f"interrupted{advice}", file=sys.stderr)
         return 130
-    except BackendError as error:
+    except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (ConfigError, OSError, ValueError) as error:
+    except (BackendError, ConfigError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

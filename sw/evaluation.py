@@ -113,8 +113,8 @@ def evaluate(
         If a picture cannot be read.
     SampleError
         If a label is none of the network's classes.
-    sw.backends.BackendError
-        If a run fails.
+    sw.backends.RunError, sw.backends.BackendError
+        If a run fails, or a backend cannot be built.
     """
     done: dict[int, Record] = {}
     for index, item in journal.records.items() if journal else ():

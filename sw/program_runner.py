@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.program import Program
-from sw.backends import Backend, BackendError, find_backend
+from sw.backends import Backend, BackendError, RunError, find_backend
 
 __all__ = ["ProgramRunner"]
 
@@ -54,8 +54,10 @@ class ProgramRunner:
 
         Raises
         ------
-        BackendError
+        RunError
             If a run fails.
+        BackendError
+            If a process cannot build its backend.
         """
         if self._pool is None:
             for value in inputs:
@@ -64,7 +66,7 @@ class ProgramRunner:
         try:
             yield from self._pool.map(_work, inputs)
         except BrokenProcessPool:
-            raise BackendError("a worker process died, perhaps for lack of memory; use --jobs 1") from None
+            raise RunError("a worker process died, perhaps for lack of memory; use --jobs 1") from None
 
     def __enter__(self) -> ProgramRunner:
         return self
@@ -94,7 +96,7 @@ def _run(backend: Backend, program: Program, value: Int8) -> Int8:
     try:
         outcome = backend.run(program, {source.name: value})
     except RuntimeError as error:
-        raise BackendError(f"the accelerator did not finish: {error}") from error
+        raise RunError(f"the accelerator did not finish: {error}") from error
     return outcome.outputs[sink.name].reshape(-1)
 
 

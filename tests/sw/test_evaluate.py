@@ -243,6 +243,24 @@ def test_refusals(network: Path, weights: Path, data: Path, tmp_path: Path, caps
         assert not captured.out
 
 
+@pytest.mark.parametrize(("method", "status"), [("__init__", 2), ("run", 1)])
+def test_a_backend_that_fails(
+    method: str,
+    status: int,
+    network: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no compiler" if method == "__init__" else "instruction 3: BAD_FIELD")
+
+    monkeypatch.setattr(IssBackend, method, fail)
+    assert tool.main([str(network), "--data", str(data), "--preset", "tiny"]) == status
+    messages = {1: "error: the accelerator did not finish: instruction 3: BAD_FIELD\n", 2: "error: iss: no compiler\n"}
+    assert capsys.readouterr().err == messages[status]
+
+
 def test_labels_beyond_the_networks_classes_are_refused(
     network: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
