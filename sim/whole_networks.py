@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,18 +100,14 @@ class Runner:
         out.mkdir(parents=True, exist_ok=True)
         self.measurements = Measurements(out / "results.json")
         self._simulators: dict[str, Simulator] = {}
+        self._subjects: dict[str, Subject] = {}
 
     def run(self, case: Case, place: str) -> Row:
         """Measure one case, or return what has been measured."""
         with self.console.status("") as status:
             self._tell(status, place, case, "quantising")
             started = time.perf_counter()
-            source = subject(
-                case.network,
-                self.pictures,
-                self.out / str(case).replace(":", "-"),
-                progress=lambda text: self._tell(status, place, case, text),
-            )
+            source = self._subject(case.network, lambda text: self._tell(status, place, case, text))
             program, dumped = self._compile(source, case.config)
             inputs = read_inputs(program, [str(source.input_file)])
             compile_seconds = time.perf_counter() - started
@@ -138,6 +134,13 @@ class Runner:
 
     def _tell(self, status: Status, place: str, case: Case, text: str) -> None:
         status.update(f"{place} {case}: {text}")
+
+    def _subject(self, network: str, progress: Callable[[str], None]) -> Subject:
+        """Return a network; it is quantised once, on however many configurations it runs."""
+        if network not in self._subjects:
+            folder = self.out / network.replace(":", "-")
+            self._subjects[network] = subject(network, self.pictures, folder, progress=progress)
+        return self._subjects[network]
 
     def _compile(self, source: Subject, config: AcceleratorConfig) -> tuple[Program, Program]:
         from sw.compiler import compile_graph
