@@ -78,7 +78,8 @@ def rtl(session: nox.Session) -> None:
     arguments = session.posargs or ["--max-seconds", RTL_SECONDS]
     session.run(interpreter, "-m", "sim.whole_networks", *arguments, external=True)
     if not session.posargs:
-        session.run(interpreter, "-m", "pytest", "-q", "tests/rtl", external=True)
+        env = {"ROWCAST_RTL_NETWORKS": "20"}
+        session.run(interpreter, "-m", "pytest", "-q", "tests/sim/test_rtl_networks.py", env=env, external=True)
 
 
 @nox.session

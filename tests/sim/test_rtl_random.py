@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import Queue, Region
 from hw.spec.program import ProgramError
@@ -18,14 +17,8 @@ from sim.memory import build_regions
 from sim.random_programs import random_inputs, random_program
 from sim.random_runs import random_run
 from sim.verilator.backend import HangError, VerilatorBackend
+from tests.sim.rtl_configs import CONFIGS
 
-SMALL = {"act_kib": 32, "act_banks": 2, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64}
-CONFIGS = {
-    "tiny": PRESETS["tiny"],
-    "6x10": AcceleratorConfig(rows=6, cols=10, max_kernel=5, reset_low=True, **SMALL),
-    "4x24": AcceleratorConfig(rows=4, cols=24, max_kernel=9, **SMALL),
-    "plain": AcceleratorConfig(rows=5, cols=4, stos=False, pipeline_mac=True, **SMALL),
-}
 PROGRAMS = 24
 RUNS = 16
 MEMORIES = [(0.0, 64), (0.3, 5), (0.1, 200)]
