@@ -118,11 +118,12 @@ def _quantised(options: argparse.Namespace) -> tuple[QuantisedNetwork, Graph]:
     return network, graph
 
 
-def _reference(network: FloatNetwork | None) -> dict[str, Any]:
-    """Return what of the run the floating-point network decides."""
+def _inputs(samples: Samples, meta: dict[str, Any], network: FloatNetwork | None) -> dict[str, Any]:
+    """Return the facts about pictures and floating-point network."""
     from sw.nn.evaluate import state_digest
 
-    return {"weights": None if network is None else state_digest(network.module)}
+    weights = None if network is None else state_digest(network.module)
+    return {"data": samples.digest, "preprocessing": meta.get("input"), "weights": weights}
 
 
 def _prepare(
@@ -139,11 +140,11 @@ def _prepare(
     if options.backend == "torch":
         floating = float_network(**network_arguments(options))
         samples = _samples(options, floating.shape, floating.meta)
-        return samples, Setup(floating.module), {**facts, "data": samples.digest, **_reference(floating)}
+        return samples, Setup(floating.module), {**facts, **_inputs(samples, floating.meta, floating)}
     network, graph = _quantised(options)
     source, sink = graph[graph.inputs[0]], graph[graph.outputs[0]]
     samples = _samples(options, source.shape, network.meta)
-    facts |= {"data": samples.digest, **_reference(network.reference), "quantised network": graph_digest(graph)}
+    facts |= {**_inputs(samples, network.meta, network.reference), "quantised network": graph_digest(graph)}
     runner = None
     name = BACKENDS[options.backend]
     if name is not None:

@@ -86,8 +86,8 @@ def read_samples(
     facts = meta.get("input")
     if not isinstance(facts, Mapping):
         raise SampleError(
-            f"{path}: the network does not say how it takes pictures (range, mean, std); give an .npz with "
-            f"preprocessed inputs (N, {', '.join(map(str, shape))}) and labels (N,)"
+            f"{path}: the network does not say how it takes pictures; say it with --mean and --std, or give an .npz "
+            f"with preprocessed inputs (N, {', '.join(map(str, shape))}) and labels (N,)"
         )
     if shape[0] not in (1, 3):
         raise SampleError(f"{path}: a picture gives 1 or 3 channels; the network takes {shape[0]}")

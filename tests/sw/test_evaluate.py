@@ -225,7 +225,7 @@ def test_refusals(network: Path, weights: Path, data: Path, tmp_path: Path, caps
         ([net, "--data", str(tmp_path / "nowhere")], "no such folder or tar of pictures"),
         ([net, "--data", str(flat)], "0.png has no label; accuracy needs a tar with labels.csv, or a folder"),
         ([net, *shaped, "--pretrained"], "small.pt2: no trained weights are published for it"),
-        ([net, *shaped, "--calib", str(data)], "--calib is for .onnx files and networks of the zoo"),
+        ([net, *shaped, "--calib", str(data)], "is quantised already; --calib is for floating-point networks"),
         ([net, *shaped, "--backend", "torch"], "holds a quantised network, no floating-point one"),
         ([net, *shaped, "--backend", "torch_int8", "--jobs", "2"], "--jobs is for --backend iss and rtl"),
         ([net, *shaped, "--resume", str(tmp_path / "no" / "f")], "its directory does not exist"),
@@ -288,7 +288,21 @@ def test_arrays_where_the_network_says_nothing_of_pictures(
     np.savez(tmp_path / "set.npz", inputs=inputs.numpy(), labels=labels.numpy())
     assert run(capsys, tmp_path / "bare.pt2", "--data", tmp_path / "set.npz")["top1"] > 80
     assert tool.main([str(tmp_path / "bare.pt2"), "--data", str(data)]) == 2
-    assert "give an .npz with preprocessed inputs (N, 3, 12, 10)" in capsys.readouterr().err
+    assert (
+        "say it with --mean and --std, or give an .npz with preprocessed inputs (N, 3, 12, 10)"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("backend", ["torch", "iss"])
+def test_floating_point_files(backend: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.export.save(torch.export.export(backbone().eval(), (torch.randn(1, *SHAPE),)), tmp_path / "float.pt2")
+    state, calib = tmp_path / "state.jsonl", [] if backend == "torch" else ["--calib", data]
+    options = [tmp_path / "float.pt2", *calib, "--data", data, "--backend", backend, "--std", "0.3", "--resume", state]
+    report = run(capsys, *options, "--mean", "0.5,0.4,0.3")
+    assert report["n"] == PICTURES and 0 < report["fp32_top1"] < 100 and report["agreement"] > 60
+    assert tool.main([*map(str, options), "--preset", "tiny", "--mean", "0.1"]) == 2
+    assert "whose preprocessing is {" in capsys.readouterr().err
 
 
 def test_backends_are_found_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
