@@ -21,15 +21,19 @@ from sw.quant import export_program, quantise, save
 ROOT = Path(__file__).parents[2]
 
 
+def written(model: nn.Module, path: Path) -> Path:
+    """Quantise a network of two input channels and write it."""
+    data = torch.randn(8, 2, 10, 9)
+    exported = export_program(quantise(model.eval(), (data[:1],), [data], observer="minmax"), (data[:1],))
+    save(exported, path, meta={"meta.json": json.dumps({"classes": ["a", "b", "c"]})})
+    return path
+
+
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU6(), FuSeConv2d(6, 3), nn.Conv2d(6, 3, 1)).eval()
-    data = torch.randn(8, 2, 10, 9)
-    exported = export_program(quantise(model, (data[:1],), [data], observer="minmax"), (data[:1],))
-    path = tmp_path_factory.mktemp("net") / "small.pt2"
-    save(exported, path, meta={"meta.json": json.dumps({"classes": ["a", "b", "c"]})})
-    return path
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU6(), FuSeConv2d(6, 3), nn.Conv2d(6, 3, 1))
+    return written(model, tmp_path_factory.mktemp("net") / "small.pt2")
 
 
 @pytest.fixture
@@ -151,3 +155,19 @@ def test_help_is_quick_and_a_bad_option_exits_2() -> None:
         [sys.executable, "-m", "sw.compile", "digits", "--preset", "huge"], cwd=ROOT, capture_output=True, text=True
     )
     assert bad.returncode == 2 and "invalid choice" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_a_network_too_large_for_the_accelerator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    path = written(nn.Sequential(nn.Conv2d(2, 150, 1), nn.Conv2d(150, 3, 3)), tmp_path / "large.pt2")
+    out = tmp_path / "prog"
+    assert tool.main([str(path), "--preset", "tiny", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: layer 1: the weights of one block of channels take 5400 bytes")
+    assert "scratchpad has 4096: raise weight_kib" in error and not out.exists()
+    config = PRESETS["tiny"].twin(act_kib=1, weight_kib=8)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"config": config.to_dict(), "config_hash": config.hash_hex}))
+    assert tool.main([str(path), "--config", str(manifest), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: layer 1: needs 4064 bytes of activation scratchpad") and "raise act_kib" in error
