@@ -13,7 +13,7 @@ from torch import nn
 from hw.spec.config import PRESETS
 from hw.spec.program import TensorSpec
 from sim.iss import IssBackend
-from sim.memory import quantise_input, read_tensor
+from sim.memory import quantise_input
 from sw.compiler import CompileError, compile_graph
 from sw.compiler.ir import (
     Activation,
@@ -23,7 +23,6 @@ from sw.compiler.ir import (
     Concat,
     Conv,
     GlobalAvgPool,
-    Graph,
     Linear,
     MaxPool,
     Requantise,
@@ -35,6 +34,7 @@ from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_data
 from sw.nn.fuse import FuSeConv2d
 from sw.quant import export_program, quantise
+from tests.sw.qdq import agrees, compare
 
 q_ops = torch.ops.quantized_decomposed
 INT8 = (-128, 127, torch.int8)
@@ -51,48 +51,6 @@ def quantised(model: nn.Module, *shape: int, seed: int = 0):
     data = torch.randn(16, *shape)
     module = quantise(model, (data[:1],), [data], observer="minmax")
     return export_program(module, (data[:1],)), data
-
-
-class Compare(torch.fx.Interpreter):
-    """Runs a q/dq graph on the simulator's tensors: each layer's result is compared, then replaced."""
-
-    def __init__(self, module: torch.fx.GraphModule, nodes: dict[str, str], values: dict[str, np.ndarray]) -> None:
-        super().__init__(module)
-        self.tensor_of = {node: tensor for tensor, node in nodes.items() if tensor in values}
-        self.given = values
-        self.worst: dict[str, int] = {}
-
-    def run_node(self, n: torch.fx.Node):
-        result = super().run_node(n)
-        if n.name not in self.tensor_of:
-            return result
-        tensor = self.tensor_of[n.name]
-        mine = torch.from_numpy(self.given[tensor].copy()).reshape(result.shape)
-        assert result.dtype == torch.int8
-        self.worst[tensor] = int((result.int() - mine.int()).abs().max())
-        return mine
-
-
-def compare(exported, graph: Graph, preset: str, picture: torch.Tensor) -> dict[str, int]:
-    """Largest difference in LSB between simulator and PyTorch of every tensor in DRAM, layer by layer."""
-    config = PRESETS[preset]
-    program = compile_graph(graph, config, dump_tensors=True)
-    result = IssBackend(config).run(
-        program, {program.inputs[0].name: quantise_input(program.inputs[0], picture.numpy())}
-    )
-    regions = [np.frombuffer(region, np.uint8) for region in result.regions]
-    values = {spec.name: read_tensor(regions, spec) for spec in program.tensors}
-    runner = Compare(exported.module(), graph.sources, values)
-    with torch.no_grad():
-        runner.run(picture[None])
-    assert set(runner.worst) == {spec.name for spec in program.tensors} & set(graph.sources)
-    return runner.worst
-
-
-def agrees(exported, graph: Graph, data: torch.Tensor) -> None:
-    """Check that the simulator's tensors are PyTorch's within 1 LSB per layer."""
-    for picture in data[:3]:
-        assert max(compare(exported, graph, "tiny", picture).values()) <= 1
 
 
 class Block(nn.Module):
