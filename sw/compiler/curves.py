@@ -2,8 +2,11 @@
 
 h-swish is a product, so the channel shift must leave z in a unit whose square fits the final shift::
 
-    u = z / s_u                                    s_u = sqrt(6 * s_out * 2**-k)
+    u = z / s_u                                    s_u ~ sqrt(6 * s_out * 2**-k)
     u * clamp(u + 3/s_u, 0, 6/s_u) * 2**-k         = z * clamp(z + 3, 0, 6) / 6 / s_out
+
+With the limit 6/s_u rounded to an integer, ``s_u = limit * s_out * 2**-k`` makes the straight part, ``u * limit``, exact;
+the error moves to the bend, where it is far below an output LSB for any scale.
 
 h-sigmoid needs no product: clamp((z + 3) / 6, 0, 1) is z with another scale, bias and other clamp bounds.
 """
@@ -62,8 +65,11 @@ def hswish(target: Tensor, top: int, largest: float, residual: Tensor | None) ->
     """
     headroom = (1 << (NUMERICS.mid_width - 1)) - (1 << (NUMERICS.factor_width - 1))
     for bits in reversed(range(1 << NUMERICS.post_width)):
-        unit = math.sqrt(6 * math.ldexp(target.scale, -bits))
-        offset, limit = round(3 / unit), round(6 / unit)
+        limit = round(6 / math.sqrt(6 * math.ldexp(target.scale, -bits)))
+        if limit < 1:
+            continue
+        unit = math.ldexp(target.scale * limit, -bits)
+        offset = round(3 / unit)
         if offset >= 1 << NUMERICS.offset_width or limit >= 1 << NUMERICS.limit_width or largest / unit >= _MULT_LIMIT:
             continue
         if residual is not None and round(residual.scale / unit) > min(headroom // INT8_SPAN, _MULT_LIMIT):

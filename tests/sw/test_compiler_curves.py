@@ -33,8 +33,8 @@ SCALES = [0.0005, 0.01, 0.0236, 0.05, 0.4, 2.0]
 def test_saturation_of_h_swish_never_shows(scale: float, zero_point: int, top: int, residual: float | None) -> None:
     target = tensor(scale, zero_point)
     found = hswish(target, top, 1e-4, None if residual is None else tensor(residual))
-    assert found.unit == pytest.approx(math.sqrt(6 * scale * 2.0**-found.post_shift))
-    assert (found.offset, found.limit) == (round(3 / found.unit), round(6 / found.unit))
+    assert found.unit == math.ldexp(scale * found.limit, -found.post_shift) and found.offset == round(3 / found.unit)
+    assert abs(found.limit - 6 / math.sqrt(6 * scale * 2.0**-found.post_shift)) <= 0.5
     assert found.offset < 1 << NUMERICS.offset_width and found.limit < 1 << NUMERICS.limit_width
     res_mult = 0 if residual is None else round(residual / found.unit)
     assert res_mult < 1 << NUMERICS.mult_width
@@ -48,6 +48,20 @@ def test_saturation_of_h_swish_never_shows(scale: float, zero_point: int, top: i
             residual=other, res_mult=res_mult,
         )  # fmt: skip
         assert np.array_equal(got, np.clip(exact, -128, top))
+
+
+@pytest.mark.parametrize("scale", [*SCALES, 9.33, 12.9, 40.0, 100.0])
+@pytest.mark.parametrize("zero_point", [-128, -100])
+def test_h_swish_is_exact_but_for_its_rounding(scale: float, zero_point: int) -> None:
+    found = hswish(tensor(scale, zero_point), 127, 1e-4, None)
+    z = np.concatenate([np.linspace(-6, 6, 5001), np.linspace(-20, 260 * scale, 20001)])
+    exact = z * np.clip(z + 3, 0, 6) / 6 / scale + zero_point
+    got = NUMERICS.output(
+        np.rint(z / found.unit).astype(np.int64), 0, 1, 0,
+        out_zp=zero_point, q_lo=-128, q_hi=127, post_shift=found.post_shift, hswish=(found.offset, found.limit),
+    )  # fmt: skip
+    # of the result, and half a unit of z, by which h-swish rises at most 1.09 times
+    assert np.abs(got - np.clip(exact, -128, 127)).max() < 0.51 + 1.1 * found.unit / 2 / scale
 
 
 def test_h_swish_takes_the_finest_unit() -> None:
