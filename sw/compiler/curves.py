@@ -5,8 +5,8 @@ h-swish is a product, so the channel shift must leave z in a unit whose square f
     u = z / s_u                                    s_u ~ sqrt(6 * s_out * 2**-k)
     u * clamp(u + 3/s_u, 0, 6/s_u) * 2**-k         = z * clamp(z + 3, 0, 6) / 6 / s_out
 
-With the limit 6/s_u rounded to an integer, ``s_u = limit * s_out * 2**-k`` makes the straight part, ``u * limit``, exact;
-the error moves to the bend, where it is far below an output LSB for any scale.
+With the limit 6/s_u rounded to an integer, ``s_u = limit * s_out * 2**-k`` makes the straight part, ``u * limit``,
+exact; the error moves to the bend, where it is far below an output LSB for any scale.
 
 h-sigmoid needs no product: clamp((z + 3) / 6, 0, 1) is z with another scale, bias and other clamp bounds.
 """
