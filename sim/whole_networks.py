@@ -14,7 +14,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from sim.inputs import read_inputs
 from sim.iss import IssBackend
 from sim.run import report
 from sim.verilator.backend import VerilatorBackend
-from sim.verilator.build import build_library
+from sim.verilator.build import build_library, build_seconds
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import CASES, Case, Subject, parse_case, subject
 
@@ -45,14 +44,6 @@ LATENCY = 64
 
 Row = dict[str, Any]
 _ERRORS = (ConfigError, ToolchainError, SimulationError, OSError, ValueError)
-
-
-@dataclass(frozen=True)
-class Simulator:
-    """A compiled model: its file, and seconds to build it (None: it was there already)."""
-
-    library: Path
-    seconds: float | None
 
 
 class Measurements:
@@ -99,7 +90,7 @@ class Runner:
             (out / "results.json").unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         self.measurements = Measurements(out / "results.json")
-        self._simulators: dict[str, Simulator] = {}
+        self._libraries: dict[str, Path] = {}
         self._subjects: dict[str, Subject] = {}
 
     def run(self, case: Case, place: str) -> Row:
@@ -107,13 +98,13 @@ class Runner:
         with self.console.status("") as status:
             self._tell(status, place, case, "quantising")
             started = time.perf_counter()
-            source = self._subject(case.network, lambda text: self._tell(status, place, case, text))
+            source = self._subject(case.network, lambda text: status.update(f"{place} {case}: {text}"))
             program, dumped = self._compile(source, case.config)
             inputs = read_inputs(program, [str(source.input_file)])
             compile_seconds = time.perf_counter() - started
             self._tell(status, place, case, "generating Verilog, building the simulator if it is new")
-            simulator = self._simulator(case)
-            identity = _identity(program, dumped, inputs, simulator.library)
+            library = self._library(case)
+            identity = _identity(program, dumped, inputs, library)
             row = self.measurements.find(case, identity)
             if row is None:
                 self._tell(status, place, case, "running on the ISS and on RTL")
@@ -125,15 +116,18 @@ class Runner:
                     "label": source.label,
                     "identity": identity,
                     "compile_seconds": compile_seconds,
-                    "build_seconds": simulator.seconds,
-                    **_measure(program, dumped, inputs, simulator.library),
+                    "build_seconds": build_seconds(library),
+                    **_measure(program, dumped, inputs, library),
                 }
                 self.measurements.keep(case, row)
-        self.console.print(f"{place} {case}: {_verdict(row)}", highlight=False)
+        self.console.print(f"{place} {case}: {_verdict(row)}")
         return row
 
     def _tell(self, status: Status, place: str, case: Case, text: str) -> None:
+        """Show a stage: on a terminal in one line that is overwritten."""
         status.update(f"{place} {case}: {text}")
+        if not self.console.is_terminal:
+            self.console.print(f"{place} {case}: {text}")
 
     def _subject(self, network: str, progress: Callable[[str], None]) -> Subject:
         """Return a network; it is quantised once, on however many configurations it runs."""
@@ -147,17 +141,13 @@ class Runner:
 
         return compile_graph(source.graph, config), compile_graph(source.graph, config, dump_tensors=True)
 
-    def _simulator(self, case: Case) -> Simulator:
-        if case.preset not in self._simulators:
+    def _library(self, case: Case) -> Path:
+        """Return the compiled model of a case's configuration."""
+        if case.preset not in self._libraries:
             folder = self.out / case.preset
             generate(case.config, folder)
-            started = time.perf_counter()
-            library = build_library([folder / "rowcast.v"], cache=self.models, quiet=True)
-            seconds = time.perf_counter() - started
-            new = library.stat().st_mtime > time.time() - seconds
-            known = [row["build_seconds"] for row in self.measurements.rows.values() if row["model"] == _key(library)]
-            self._simulators[case.preset] = Simulator(library, seconds if new else next(iter(known), None))
-        return self._simulators[case.preset]
+            self._libraries[case.preset] = build_library([folder / "rowcast.v"], cache=self.models, quiet=True)
+        return self._libraries[case.preset]
 
 
 def _key(library: Path) -> str:
@@ -243,7 +233,7 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row['dram_written']:,}",
             f"{row['tensors']}",
             f"{row['bytes']:,}" if row["equal"] else "DIFFER",
-            "cached" if build is None else f"{build:.0f}",
+            "?" if build is None else f"{build:.0f}",
             f"{row['seconds']:.1f}",
             f"{row['cycles_per_second'] / 1000:.0f}",
             f"{row['prediction']}{right}",
@@ -299,7 +289,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         cases = [parse_case(text) for text in options.cases] or list(CASES)
-        runner = Runner(options.out, options.pictures or _default_pictures(console), options.fresh, console)
+        runner = Runner(
+            options.out, options.pictures or _default_pictures(options.out, console), options.fresh, console
+        )
     except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -322,14 +314,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if not errors and all(row["equal"] for row in rows) else 1
 
 
-def _default_pictures(console: Console) -> Path:
+def _default_pictures(out: Path, console: Console) -> Path:
     from sw.nn.dev_pictures import imagenet_pictures, sample_pictures
 
     path = imagenet_pictures()
     if path.exists():
         return path
     console.print(f"no pictures at {path} (set ROWCAST_IMAGENET): scikit-learn's two photographs stand in")
-    return sample_pictures()
+    return sample_pictures(out / "photographs")
 
 
 if __name__ == "__main__":

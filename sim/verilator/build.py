@@ -16,10 +16,11 @@ from pathlib import Path
 from sim.build_cache import default_cache, locked, prune, touch
 from sim.verilator.toolchain import Toolchain, ToolchainError, find_toolchain
 
-__all__ = ["BuildOptions", "build_library"]
+__all__ = ["BuildOptions", "build_library", "build_seconds"]
 
 HARNESS = Path(__file__).parent / "harness"
 LIBRARY = "librowcast.so"
+SECONDS = "seconds"  # file beside it: how long the build took
 TOP = "rowcast"
 
 _LEVEL = "-O1"
@@ -110,6 +111,7 @@ def build_library(
         try:
             library = _compile(verilog, options, toolchain, work, runtime=directory / "runtime")
             target.parent.mkdir(exist_ok=True)
+            (target.parent / SECONDS).write_text(f"{time.monotonic() - started:.1f}")
             os.replace(library, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -117,6 +119,14 @@ def build_library(
             print(f"verilator: built in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     prune(directory, LIBRARY)
     return target
+
+
+def build_seconds(library: Path) -> float | None:
+    """Return how long it took to build a library of :func:`build_library`; None if that is not known any more."""
+    try:
+        return float((library.parent / SECONDS).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _key(verilog: Sequence[Path], options: BuildOptions, toolchain: Toolchain) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 __all__ = ["VARIABLE", "imagenet_pictures", "sample_pictures"]
@@ -18,8 +19,11 @@ def imagenet_pictures() -> Path:
     return Path(os.environ.get(VARIABLE) or _BESIDE)
 
 
-def sample_pictures() -> Path:
-    """Return scikit-learn's folder of two photographs (a temple, a flower), without labels."""
+def sample_pictures(folder: Path) -> Path:
+    """Copy scikit-learn's two photographs (a temple, a flower) to `folder` and return it; they have no labels."""
     from sklearn import datasets  # slow to import
 
-    return Path(datasets.__file__).parent / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("china.jpg", "flower.jpg"):
+        shutil.copyfile(Path(datasets.__file__).parent / "images" / name, folder / name)
+    return folder

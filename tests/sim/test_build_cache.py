@@ -93,4 +93,5 @@ def test_building_prunes_and_using_counts_as_use(monkeypatch: pytest.MonkeyPatch
         os.utime(library, (library.stat().st_mtime - age,) * 2)
     assert build_library([sources[0]], cache=tmp_path, quiet=True) == first
     third = build_library([sources[2]], cache=tmp_path, quiet=True)
+    assert 0 <= build.build_seconds(third) < 60 and build.build_seconds(tmp_path / "none") is None
     assert {path.parent.name for path in directory.glob(f"*/{LIBRARY}")} == {first.parent.name, third.parent.name}

@@ -14,13 +14,12 @@ import pytest
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.program import Program
-from sim.backend import Int8Array
 from sim.comparison import compare_regions
 from sim.iss import IssBackend
 from sim.verilator.backend import VerilatorBackend
-from sw.compiler import CompileError, compile_graph
+from sw.compiler import compile_graph
 from tests.sim import rtl_configs
-from tests.sw.random_networks import random_network
+from tests.sw.random_networks import RandomNetwork, networks_for
 
 COUNT = int(os.environ.get("ROWCAST_RTL_NETWORKS", "3"))
 MACS = 400_000
@@ -36,36 +35,29 @@ def backend(request: pytest.FixtureRequest) -> Iterator[VerilatorBackend]:
 
 
 @cache
-def networks(config: AcceleratorConfig) -> list[tuple[int, Program, dict[str, Int8Array]]]:
-    """Return the first networks that fit the configuration's scratchpads, every second one with all tensors stored."""
-    found = []
-    for seed in range(5 * COUNT):
-        network = random_network(seed, macs=MACS)
-        try:
-            program = compile_graph(network.graph, config, dump_tensors=len(found) % 2 == 0)
-        except CompileError as error:
-            assert "raise act_kib" in str(error) or "raise weight_kib" in str(error)
-            continue
-        found.append((seed, program, network.inputs))
-        if len(found) == COUNT:
-            return found
-    raise AssertionError(f"only {len(found)} of {5 * COUNT} networks fit")
+def networks(config: AcceleratorConfig) -> list[tuple[RandomNetwork, Program]]:
+    """Return the first networks that fit the configuration, with programs that store every tensor."""
+    return list(networks_for(config, COUNT, macs=MACS, dump_tensors=True))
 
 
 @pytest.mark.parametrize("number", range(COUNT))
 def test_every_byte_equals_the_iss(backend: VerilatorBackend, number: int) -> None:
-    seed, program, inputs = networks(backend.config)[number]
-    rng = np.random.default_rng([seed, 9])
-    latency, stalls = int(rng.integers(1, 250)), float(rng.uniform(0.02, 0.5))
-    backend.set_memory(latency=latency, stall_probability=stalls, seed=seed)
-    expected = IssBackend(backend.config).run(program, inputs)
-    compared = compare_regions(program, backend.run(program, inputs).regions, expected.regions)
-    assert compared.equal, f"network {seed}, latency {latency}, stalls {stalls:.2f}: {compared.differences[:3]}"
-    assert compared.size > 0
+    """With every tensor stored, and as compiled for use, where tensors stay on chip."""
+    network, dumped = networks(backend.config)[number]
+    plain = compile_graph(network.graph, backend.config)
+    rng = np.random.default_rng([number, 9])
+    for seed, program in enumerate((dumped, plain)):
+        latency, stalls = int(rng.integers(1, 250)), float(rng.uniform(0.02, 0.5))
+        backend.set_memory(latency=latency, stall_probability=stalls, seed=seed)
+        expected = IssBackend(backend.config).run(program, network.inputs)
+        compared = compare_regions(program, backend.run(program, network.inputs).regions, expected.regions)
+        where = f"{network.graph.name}, latency {latency}, stalls {stalls:.2f}"
+        assert compared.equal, f"{where}: {compared.differences[:3]}"
+        assert compared.size > 0
 
 
 def test_the_networks_use_what_there_is() -> None:
-    """Kinds of layers among those that run, on every configuration, and tensors kept on chip."""
+    """Many kinds of layers are among those that run, on every configuration."""
     for config in CONFIGS.values():
-        layers = [layer for _, program, _ in networks(config) for layer in program.layers]
+        layers = [layer for _, program in networks(config) for layer in program.layers]
         assert len({layer.kind for layer in layers}) >= 5, config

@@ -14,6 +14,8 @@ from hw.spec.isa import Region
 from sim import whole_networks as tool
 from sim.iss import IssBackend
 from sim.whole_cases import CASES, OCR, Case, parse_case
+from sw.nn.dev_pictures import VARIABLE
+from sw.nn.pictures import Pictures
 
 CASE = "digits:fuse_half@tiny"
 
@@ -111,3 +113,16 @@ def test_the_default_cases() -> None:
     assert {case.network for case in CASES} >= {"mobilenet_v2", "mobilenet_v3_large:fuse_half", OCR}
     assert {(case.config.rows, case.config.cols) for case in CASES} == {(16, 16), (32, 32)}
     assert parse_case("digits") == Case("digits", "edge16") and str(CASES[0]) == "mobilenet_v2@edge16"
+
+
+def test_without_imagenet_two_photographs_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none.tar"))
+    monkeypatch.setattr(tool, "subject", lambda name, pictures, *rest, **more: seen.append(pictures) or {}["stop"])
+    with pytest.raises(KeyError, match="stop"):
+        tool.main([CASE, "--out", str(tmp_path)])
+    assert [entry.name for entry in Pictures(seen[0]).entries] == ["china.jpg", "flower.jpg"]
+    error = capsys.readouterr().err
+    assert "none.tar" in error and "scikit-learn's two photographs stand in" in error
