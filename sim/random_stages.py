@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.spec.isa import Activation, ResidualOp
+from hw.spec.isa import EXEC, Activation, ResidualOp
 from hw.spec.numerics import NUMERICS, quantize_multiplier
 from hw.spec.program import PARAM_DTYPE
 from sim.random_draw import Draw
@@ -21,6 +21,9 @@ _RESULT = 50.0
 
 _PIXEL = 74.0
 """Standard deviation of a uniform int8."""
+
+_MAXIMUM = {field.name: field.maximum for field in EXEC.fields}
+"""Largest value a field holds."""
 
 
 def random_operation(draw: Draw) -> tuple[ResidualOp, Activation, int]:
@@ -35,7 +38,7 @@ def random_stage(
 ) -> tuple[dict[str, int], npt.NDArray[Any]]:
     """Return the output stage's fields, all but ``p_base`` and ``res_base``, and a parameter entry per channel.
 
-    One entry in twenty is far from any sensible scale, but no accumulator overflows.
+    One entry in twenty, and one EXEC in twelve, are far from any sensible scale, but no accumulator overflows.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ def random_stage(
         fraction = draw.between(0, 8)
     params = _params(draw, shape, fraction)
     # h-swish: the number 6 about as large as the results, and 3 mostly half of it.
-    limit = min(int(_RESULT * 2.0**fraction * draw.rng.uniform(0.2, 2)), (1 << NUMERICS.limit_width) - 1)
+    limit = min(int(_RESULT * 2.0**fraction * draw.rng.uniform(0.2, 2)), _MAXIMUM["act_limit"])
     offset = limit // 2 if draw.chance(0.7) else draw.between(0, limit)
     # A product's other factor takes its share of the shift.
     factor = limit if act == Activation.HSWISH else _PIXEL
@@ -65,9 +68,9 @@ def random_stage(
         "out_zp": out_zp,
         "q_lo": draw.between(-128, 0) if narrow else -128,
         "q_hi": draw.between(0, 127) if narrow else 127,
-        "post_shift": min(max(fraction + bits, 0), (1 << NUMERICS.post_width) - 1),
+        "post_shift": min(max(fraction + bits, 0), _MAXIMUM["post_shift"]),
         "act": int(act),
-        "act_offset": min(offset, (1 << NUMERICS.offset_width) - 1),
+        "act_offset": min(offset, _MAXIMUM["act_offset"]),
         "act_limit": limit,
         "res": int(res),
         "res_zp": draw.between(-128, 127),
@@ -78,6 +81,9 @@ def random_stage(
         "gap_shift": gap_shift,
         "gap_zp": draw.between(-128, 127),
     }
+    if draw.chance(1 / 12):
+        for name in ("post_shift", "act_offset", "act_limit", "res_mult"):
+            fields[name] = draw.between(0, _MAXIMUM[name])
     return fields, params
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
-from hw.spec.isa import Mode, Queue
+from hw.spec.isa import Activation, Mode, Queue, ResidualOp
 from sim.memory import build_regions
 from sim.program_builder import ProgramBuilder
 from sim.verilator.backend import VerilatorBackend
@@ -99,3 +99,24 @@ def test_streamed_column_convolution_tile_costs_r_plus_k_minus_1(backend: Verila
         for tiles in (FEW, MANY)
     ]
     assert per_tile(*cost) == rows + taps - 1
+
+
+@pytest.mark.parametrize(("kh", "kw"), [(1, 1), (3, 3), (2, 5)])
+def test_windowed_maximum_costs_a_cycle_per_tap(backend: VerilatorBackend, kh: int, kw: int) -> None:
+    config = backend.config
+    cost = [
+        exec_cycles(backend, mode=Mode.MAX, **layer(config, 1, 1, 1, tiles * config.cols, kh=kh, kw=kw))
+        for tiles in (FEW, MANY)
+    ]
+    assert per_tile(*cost) == kh * kw
+
+
+@pytest.mark.parametrize("mode", [Mode.VEC, Mode.GEMM])
+def test_products_behind_the_array_cost_nothing(backend: VerilatorBackend, mode: Mode) -> None:
+    config = backend.config
+    # Its bytes lie in a bank that the input does not use: there they would take turns.
+    gate = {"res": ResidualOp.SCALE, "res_base": config.act_bytes - config.rows}
+    fields = layer(config, config.rows, config.rows, 2, 3 * config.cols) | {"mode": mode}
+    plain = exec_cycles(backend, **fields)
+    assert exec_cycles(backend, **fields, act=Activation.HSWISH, act_offset=3, act_limit=6) == plain
+    assert exec_cycles(backend, **fields, **gate) == plain
