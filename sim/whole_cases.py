@@ -19,7 +19,6 @@ __all__ = ["CASES", "OCR", "Case", "Subject", "parse_case", "subject"]
 
 OCR = "ppocr_classifier"
 OCR_SHAPE = (3, 48, 192)
-_UNTRAINED_PICTURES = 16  # calibrate random weights, whose ranges need no precision
 _WORDS = (
     "int8 Rowcast Ausgang 24 systolic array rows columns weights 1997 street Main convolution price 3.50 hello world"
 )
@@ -119,10 +118,10 @@ def subject(network: str, pictures: Path, folder: Path, *, progress: Callable[[s
 
 
 def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], None]) -> Subject:
-    from sw.frontends.networks import CALIBRATION_PICTURES
     from sw.nn import zoo
     from sw.nn.pictures import Pictures
     from sw.nn.pretrained import PRETRAINED, pretrained
+    from sw.nn.untrained import save_untrained
 
     zoo.metadata(network)  # says what there is, before files are written
     trained = network in PRETRAINED
@@ -130,16 +129,12 @@ def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], N
     entry = source.entries[0]
     file = folder / "picture.png"
     source.image(entry).save(file)
-    graph = _graph(
-        network,
-        progress,
-        weights=pretrained(network) if trained else None,
-        random_weights=not trained,
-        calibration=pictures,
-        pictures=CALIBRATION_PICTURES if trained else _UNTRAINED_PICTURES,
-    )
-    weights = "trained" if trained else "random"
-    return Subject(graph, weights, file, f"{pictures.name}: {entry.name}", entry.label if trained else None)
+    weights = pretrained(network) if trained else folder / "random.npz"
+    if not trained:
+        save_untrained(network, pictures, weights)
+    graph = _graph(network, progress, weights=weights, calibration=pictures)
+    label = entry.label if trained else None
+    return Subject(graph, "trained" if trained else "random", file, f"{pictures.name}: {entry.name}", label)
 
 
 def _ocr(folder: Path, progress: Callable[[str], None]) -> Subject:
