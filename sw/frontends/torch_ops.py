@@ -13,14 +13,14 @@ from torch.fx import Node
 
 from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import Curve, Reshape, Slice
+from sw.frontends.torch_arguments import arguments, pair
+from sw.frontends.torch_pooling import POOLING
 from sw.frontends.values import (
     Gated,
     Joined,
     Matmul,
-    Mean,
     Padded,
     Pending,
-    Pooled,
     QuantConstant,
     Real,
     Sum,
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS"]
 
 Handler = Callable[["Importer", Node], Value]
-
-
-def _arguments(node: Node, names: str, **defaults: Any) -> list[Any]:
-    """Return the call's arguments in the order of `names`; an absent one has its default, or None."""
-    order = names.split()
-    given = dict(zip(order, node.args, strict=False)) | dict(node.kwargs)
-    return [given.get(name, defaults.get(name)) for name in order]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return (int(items[0]), int(items[-1]))
 
 
 def _bias(importer: Importer, node: Any) -> npt.NDArray[np.float64] | None:
@@ -69,10 +57,10 @@ def _weight(importer: Importer, node: Any, layer: str) -> QuantConstant:
 
 def _conv(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    source, weight, bias, stride, padding, dilation, groups = _arguments(
+    source, weight, bias, stride, padding, dilation, groups = arguments(
         node, "input weight bias stride padding dilation groups", stride=1, padding=0, dilation=1, groups=1
     )
-    check(_pair(dilation) == (1, 1), layer, f"dilation {dilation}: taps must be neighbours; use dilation 1")
+    check(pair(dilation) == (1, 1), layer, f"dilation {dilation}: taps must be neighbours; use dilation 1")
     check(not isinstance(padding, str), layer, f"padding={padding!r}; give numbers")
     quantised = _weight(importer, weight, layer)
     check(quantised.data.ndim == 4, layer, f"its weight is {quantised.data.shape}; only 2-D convolutions run")
@@ -86,14 +74,14 @@ def _conv(importer: Importer, node: Node) -> Value:
         weight=quantised,
         bias=_bias(importer, bias),
         conv=True,
-        stride=_pair(stride),
-        padding=tuple(more + own for more, own in zip(outer, _pair(padding) * 2, strict=True)),
+        stride=pair(stride),
+        padding=tuple(more + own for more, own in zip(outer, pair(padding) * 2, strict=True)),
         groups=int(groups),
     )
 
 
 def _convolution(importer: Importer, node: Node) -> Value:
-    transposed = _arguments(node, "input weight bias stride padding dilation transposed output_padding groups")[6]
+    transposed = arguments(node, "input weight bias stride padding dilation transposed output_padding groups")[6]
     check(not transposed, importer.layer(node), need("aten.conv_transpose2d"))
     original = node.args
     try:
@@ -106,7 +94,7 @@ def _convolution(importer: Importer, node: Node) -> Value:
 
 def _linear(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    source, weight, bias = _arguments(node, "input weight bias")
+    source, weight, bias = arguments(node, "input weight bias")
     tensor = importer.tensor_of(source, layer)
     quantised = _weight(importer, weight, layer)
     shape = importer.tensors[tensor].shape
@@ -120,7 +108,7 @@ def _linear(importer: Importer, node: Node) -> Value:
 
 def _pad(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    source, pads, mode, number = _arguments(node, "input pad mode value", mode="constant")
+    source, pads, mode, number = arguments(node, "input pad mode value", mode="constant")
     number = 0.0 if number is None else float(number)
     check(
         mode == "constant" and number in (0, -math.inf),
@@ -154,12 +142,12 @@ def _bound(importer: Importer, node: Node, low: float | None, high: float | None
 
 
 def _hardtanh(importer: Importer, node: Node) -> Value:
-    _, low, high = _arguments(node, "input min_val max_val", min_val=-1.0, max_val=1.0)
+    _, low, high = arguments(node, "input min_val max_val", min_val=-1.0, max_val=1.0)
     return _bound(importer, node, low, high)
 
 
 def _clamp(importer: Importer, node: Node) -> Value:
-    _, low, high = _arguments(node, "input min max")
+    _, low, high = arguments(node, "input min max")
     return _bound(importer, node, low, high)
 
 
@@ -188,7 +176,7 @@ def _mul(importer: Importer, node: Node) -> Value:
 
 def _add(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    left, right, alpha = _arguments(node, "input other alpha", alpha=1)
+    left, right, alpha = arguments(node, "input other alpha", alpha=1)
     tensors = isinstance(left, Node) and isinstance(right, Node)
     check(tensors, layer, "adds a number; fold it into a bias")
     check(alpha == 1, layer, f"alpha={alpha}; only a plain sum is executed")
@@ -207,78 +195,16 @@ def _add(importer: Importer, node: Node) -> Value:
 
 def _cat(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    nodes, axis = _arguments(node, "tensors dim", dim=0)
+    nodes, axis = arguments(node, "tensors dim", dim=0)
     check(axis in (1, -3), layer, f"concatenates along axis {axis}; only channels (axis 1) are supported")
     parts = tuple(importer.values[part] for part in nodes)
     check(all(isinstance(part, Real | Pending) for part in parts), layer, "a part is no activation")
     return Joined(layer, parts)
 
 
-def _pool(importer: Importer, node: Node) -> Value:
-    layer = importer.layer(node)
-    _, size = _arguments(node, "input output_size")
-    check(
-        _pair(size) == (1, 1), layer, f"pools to {size}; only (1, 1), global average pooling, is read: use avg_pool2d"
-    )
-    return Mean(layer, importer.tensor_of(node.args[0], layer))
-
-
-def _windows(importer: Importer, node: Node, mean: bool, kernel: Any, stride: Any, padding: Any, ceil: bool) -> Pooled:
-    """Return a windowed pooling; the end padding becomes what the windows reach (perhaps less than is given)."""
-    layer = importer.layer(node)
-    value = importer.values[node.args[0]]
-    outer, tensor = (0, 0, 0, 0), ""
-    if isinstance(value, Padded) and value.value == (0 if mean else -math.inf):
-        outer, tensor = value.padding, value.tensor
-    else:
-        tensor = importer.tensor_of(node.args[0], layer)
-    begins, ends = [], []
-    for axis, (taps, step, pad) in enumerate(zip(kernel, stride, padding, strict=True)):
-        size = importer.tensors[tensor].shape[1 + axis] + outer[axis] + outer[axis + 2]
-        count = (size + 2 * pad - taps) // step + 1
-        if ceil and (size + 2 * pad - taps) % step:
-            check(not mean, layer, f"ceil_mode with windows beyond the map; {need('aten.avg_pool2d')}")
-            # a window must start in the map or in front of it
-            count += count * step < size + pad
-        begins.append(outer[axis] + pad)
-        ends.append(max((count - 1) * step + taps - size - pad + outer[axis + 2], 0))
-    return Pooled(layer, tensor, mean, kernel, stride, (begins[0], begins[1], ends[0], ends[1]))
-
-
-def _max_pool(importer: Importer, node: Node) -> Value:
-    _, kernel, stride, padding, dilation, ceil = _arguments(
-        node, "input kernel_size stride padding dilation ceil_mode", padding=0, dilation=1, ceil_mode=False
-    )
-    check(_pair(dilation) == (1, 1), importer.layer(node), f"dilation {dilation}: {need('aten.max_pool2d')}")
-    return _windows(importer, node, False, _pair(kernel), _pair(stride or kernel), _pair(padding), ceil)
-
-
-def _avg_pool(importer: Importer, node: Node) -> Value:
-    layer = importer.layer(node)
-    _, kernel, stride, padding, ceil, counted, divisor = _arguments(
-        node,
-        "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
-        padding=0,
-        ceil_mode=False,
-        count_include_pad=True,
-    )
-    check(divisor is None, layer, f"divisor_override={divisor}: {need('aten.avg_pool2d')}")
-    check(counted or not any(_pair(padding)), layer, f"count_include_pad=False: {need('aten.avg_pool2d')}")
-    return _windows(importer, node, True, _pair(kernel), _pair(stride or kernel), _pair(padding), ceil)
-
-
-def _mean(importer: Importer, node: Node) -> Value:
-    layer = importer.layer(node)
-    _, axes = _arguments(node, "input dim")
-    tensor = importer.tensor_of(node.args[0], layer)
-    spatial = {axis % 4 for axis in (axes if isinstance(axes, list | tuple) else [axes])}
-    check(spatial == {2, 3}, layer, f"means over axes {axes}; only lines and pixels (2, 3) together are executed")
-    return Mean(layer, tensor)
-
-
 def _slice(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    _, axis, start, stop, step = _arguments(node, "input dim start end step", dim=0, start=0, step=1)
+    _, axis, start, stop, step = arguments(node, "input dim start end step", dim=0, start=0, step=1)
     tensor = importer.tensor_of(node.args[0], layer)
     channels, *rest = importer.tensors[tensor].shape
     if axis == 0:
@@ -293,7 +219,7 @@ def _slice(importer: Importer, node: Node) -> Value:
 
 def _narrow(importer: Importer, node: Node) -> Value:
     layer = importer.layer(node)
-    _, axis, start, length = _arguments(node, "input dim start length")
+    _, axis, start, length = arguments(node, "input dim start length")
     check(axis in (1, -3), layer, f"narrows axis {axis}; only channels (axis 1)")
     tensor = importer.tensor_of(node.args[0], layer)
     _, *rest = importer.tensors[tensor].shape
@@ -317,17 +243,17 @@ def _equal(channels: int, size: int) -> list[int]:
 
 
 def _chunk(importer: Importer, node: Node) -> Value:
-    _, count, axis = _arguments(node, "input chunks dim", dim=0)
+    _, count, axis = arguments(node, "input chunks dim", dim=0)
     return _pieces(importer, node, lambda channels: _equal(channels, -(-channels // count)), axis)
 
 
 def _split(importer: Importer, node: Node) -> Value:
-    _, size, axis = _arguments(node, "input split_size dim", dim=0)
+    _, size, axis = arguments(node, "input split_size dim", dim=0)
     return _pieces(importer, node, lambda channels: _equal(channels, size), axis)
 
 
 def _split_with_sizes(importer: Importer, node: Node) -> Value:
-    _, sizes, axis = _arguments(node, "input split_sizes dim", dim=0)
+    _, sizes, axis = arguments(node, "input split_sizes dim", dim=0)
     return _pieces(importer, node, lambda _: list(sizes), axis)
 
 
@@ -379,10 +305,7 @@ HANDLERS: dict[str, Handler] = {
     "add": _add,
     "mul": _mul,
     "cat": _cat,
-    "adaptive_avg_pool2d": _pool,
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _avg_pool,
-    "mean": _mean,
+    **POOLING,
     "slice": _slice,
     "narrow": _narrow,
     "chunk": _chunk,

@@ -37,9 +37,9 @@ def compare(exported: ExportedProgram, graph: Graph, preset: str, picture: torch
     """Largest difference in LSB between simulator and PyTorch of every tensor in DRAM, layer by layer."""
     config = PRESETS[preset]
     program = compile_graph(graph, config, dump_tensors=True)
-    result = IssBackend(config).run(
-        program, {program.inputs[0].name: quantise_input(program.inputs[0], picture.numpy())}
-    )
+    (source,) = program.inputs
+    value = quantise_input(source, picture.numpy().reshape(source.shape))
+    result = IssBackend(config).run(program, {source.name: value})
     regions = [np.frombuffer(region, np.uint8) for region in result.regions]
     values = {spec.name: read_tensor(regions, spec) for spec in program.tensors}
     runner = Compare(exported.module(), graph.sources, values)

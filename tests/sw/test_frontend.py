@@ -279,6 +279,23 @@ def test_a_shortcut_and_a_curve_join_one_convolution() -> None:
     agrees(exported, graph, data)
 
 
+def test_an_addition_behind_a_linear_layer_stands_alone() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(12, 7), nn.Linear(7, 7), nn.Hardswish()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.act(self.a(x))
+            return x + self.b(x)
+
+    exported, data = quantised(Net(), 12)
+    graph = import_program(exported)
+    assert [type(op) for op in graph.ops] == [Linear, Linear, Add]
+    for vector in data[:3]:
+        assert max(compare(exported, graph, "tiny", vector).values()) <= 1
+
+
 def test_relu_behind_a_gate_is_the_saturation_of_its_range() -> None:
     exported, data = quantised(nn.Sequential(nn.Conv2d(3, 8, 1), Excite(nn.ReLU())), 3, 6, 6)
     graph = import_program(exported)
