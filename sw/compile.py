@@ -12,7 +12,7 @@ from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.program import Program
 from sw.compile_report import layout, layout_text, summary, summary_text
 from sw.compiler import CompileError, compile_graph
-from sw.options import add_network_options, add_target_options, network_arguments, target
+from sw.options import add_network_options, add_target_options, network_arguments, quantisation_arguments, target
 
 __all__ = ["main"]
 
@@ -47,8 +47,7 @@ def _compile(options: argparse.Namespace, config: AcceleratorConfig) -> Program:
 
     network = quantised_network(
         **network_arguments(options),
-        calibration=options.calib,
-        pictures=options.calib_pictures,
+        **quantisation_arguments(options),
         progress=_progress,
     )
     graph = import_program(network.exported, name=network.name, meta=network.meta)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from hw.spec.config import AcceleratorConfig, ConfigError
 from sw.backends import BackendError, RunError
 from sw.journal import Journal
-from sw.options import add_network_options, add_target_options, count, network_arguments, target
+from sw.options import (
+    add_network_options,
+    add_target_options,
+    count,
+    network_arguments,
+    quantisation_arguments,
+    target,
+)
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
@@ -105,7 +112,7 @@ def _quantised(options: argparse.Namespace) -> tuple[QuantisedNetwork, Graph]:
 
     with _bar("calibrating") as progress:
         network = quantised_network(
-            **network_arguments(options), calibration=options.calib, pictures=options.calib_pictures, progress=progress
+            **network_arguments(options), **quantisation_arguments(options), progress=progress
         )
     graph = import_program(network.exported, name=network.name, meta=network.meta)
     outputs = [graph[name] for name in graph.outputs]

@@ -9,7 +9,14 @@ from typing import Any
 
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
 
-__all__ = ["add_network_options", "add_target_options", "count", "network_arguments", "target"]
+__all__ = [
+    "add_network_options",
+    "add_target_options",
+    "count",
+    "network_arguments",
+    "quantisation_arguments",
+    "target",
+]
 
 
 def count(text: str) -> int:
@@ -54,6 +61,19 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=64,
         help="pictures to calibrate with at most, spread over the set (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--observer",
+        metavar="KIND",
+        default="percentile",
+        help="how calibration sets the ranges of activations: percentile, histogram (least squared error) or minmax "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bias-correction",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether biases take back the shifts that quantisation causes (default: they do)",
     )
     parser.add_argument(
         "--input-shape",
@@ -134,6 +154,16 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "random_weights": options.random_weights,
         "preprocessing": _preprocessing(options),
         "class_names": _class_names(options.class_names),
+    }
+
+
+def quantisation_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the further arguments of :func:`sw.frontends.networks.quantised_network`: calibration and its use."""
+    return {
+        "calibration": options.calib,
+        "pictures": options.calib_pictures,
+        "observer": options.observer,
+        "bias_correction": options.bias_correction,
     }
 
 

@@ -27,7 +27,7 @@ from sw.frontends.files import (
 from sw.nn import zoo
 from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_calibration, load_digits_network
 from sw.nn.weights import WeightsError
-from sw.quant import QuantisationError, export_program, load, quantise
+from sw.quant import ObserverKind, QuantisationError, export_program, load, quantise
 
 __all__ = [
     "CALIBRATION_PICTURES",
@@ -188,6 +188,8 @@ def quantised_network(
     random_weights: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    observer: ObserverKind = "percentile",
+    bias_correction: bool = True,
     progress: Progress | None = None,
 ) -> QuantisedNetwork:
     """Return a network by name (digits, or one of :func:`sw.nn.zoo.names`), or the one in a file (.pt2, .onnx).
@@ -212,6 +214,8 @@ def quantised_network(
         :meth:`sw.preprocessing.Preprocessing.from_json`.
     class_names
         One per output, for the program's `meta`.
+    observer, bias_correction
+        See :func:`sw.quant.quantise`; untrained networks are not corrected.
     progress
         Called with calibration batches done and in all.
 
@@ -246,7 +250,14 @@ def quantised_network(
     else:
         batches = file_batches(name, calibration, network.shape, network.meta, pictures)
     example = (batches[0][:1],)
-    module = quantise(network.module, example, batches, progress=progress)
+    module = quantise(
+        network.module,
+        example,
+        batches,
+        observer=observer,
+        bias_correction=bias_correction and not random_weights,
+        progress=progress,
+    )
     return _checked(QuantisedNetwork(network.name, export_program(module, example), network.meta, module, network))
 
 

@@ -3,7 +3,8 @@
 ``quantise(model, example_inputs, batches)`` exports a network, folds batch normalisation, calibrates and returns its
 q/dq graph: floating-point operators between ``quantize_per_tensor`` and ``dequantize_per_tensor`` (namespace
 ``torch.ops.quantized_decomposed``).  ``export_program`` fixes its shapes for the compiler, ``save`` and ``load`` keep
-it as a ``.pt2`` file.
+it as a ``.pt2`` file.  :mod:`sw.quant.qat` trains a network with the same graph's rounding.  Options and measured
+accuracies are in docs/quantisation.md.
 
 The graph of a FuSe-Half block with shortcut (``dq`` stands for dequantize_per_tensor, ``q`` for quantize_per_tensor,
 both with scale, zero point, -128, 127, torch.int8; weights are int8 constants)::

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from hw.spec.numerics import NUMERICS
+from sw.quant.constants import constant
 from sw.quant.quantizer import MATMUL, PAD
 
 __all__ = ["fit_biases"]
@@ -37,8 +37,8 @@ def fit_biases(model: GraphModule) -> None:
             source = source.args[0]
         if bias is None or source.target is not _DEQUANTISE or weight.target is not _DEQUANTISE_CHANNELS:
             continue
-        integers, scales = (_constant(model, operand) for operand in weight.args[:2])
-        least = _constant(model, bias).abs() / (float(source.args[1]) * _LARGEST)
+        integers, scales = (constant(model, operand) for operand in weight.args[:2])
+        least = constant(model, bias).abs() / (float(source.args[1]) * _LARGEST)
         widened = torch.maximum(scales, least.to(scales.dtype))
         if torch.equal(widened, scales):
             continue
@@ -47,10 +47,3 @@ def fit_biases(model: GraphModule) -> None:
             integers.copy_(torch.round(integers * ratio))
             scales.copy_(widened)
 
-
-def _constant(model: GraphModule, node: Node) -> Tensor:
-    value: object = model
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor)
-    return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from hw.spec.program import write_atomic
+from sw.quant.bias_correction import correct_biases
 from sw.quant.bias_range import fit_biases
 from sw.quant.quantizer import ObserverKind, RowcastQuantizer
 
@@ -22,13 +25,20 @@ __all__ = ["QuantisationError", "calibrate", "export_program", "load", "prepare"
 Progress = Callable[[int, int | None], None]
 """Called with batches done and, if it is known, their number."""
 
+CORRECTION_PICTURES = 64
+"""How many calibration pictures at most the biases are corrected with: all their activations are held in memory."""
+
 
 class QuantisationError(ValueError):
     """A network or calibration data that cannot be quantised, or an unreadable quantised network."""
 
 
 def prepare(
-    model: nn.Module, example_inputs: tuple[Tensor, ...], *, observer: ObserverKind = "histogram"
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    observer: ObserverKind = "percentile",
+    training: bool = False,
 ) -> GraphModule:
     """Export a network with a free batch size, fold batch normalisation and insert observers.
 
@@ -38,7 +48,7 @@ def prepare(
         Network in evaluation mode, with floating-point weights.
     example_inputs
         Inputs with a batch axis first; only shapes and types matter.
-    observer
+    observer, training
         See :class:`~sw.quant.quantizer.RowcastQuantizer`.
 
     Raises
@@ -57,7 +67,7 @@ def prepare(
         graph = torch.export.export(model, batched, dynamic_shapes=shapes).module(check_guards=False)
     except Exception as error:  # torch.export runs the network's code and raises many types
         raise QuantisationError(f"torch.export cannot take {type(model).__name__}: {error}") from error
-    prepared: GraphModule = prepare_pt2e(graph, RowcastQuantizer(observer))
+    prepared: GraphModule = prepare_pt2e(graph, RowcastQuantizer(observer, training=training))
     return prepared
 
 
@@ -97,16 +107,26 @@ def quantise(
     example_inputs: tuple[Tensor, ...],
     batches: Iterable[Tensor],
     *,
-    observer: ObserverKind = "histogram",
+    observer: ObserverKind = "percentile",
+    bias_correction: bool = True,
     progress: Progress | None = None,
 ) -> GraphModule:
     """Return a network's int8 q/dq graph (see :mod:`sw.quant`), which runs with any batch size.
 
-    Parameters and errors are those of :func:`prepare` and :func:`calibrate`.
+    Parameters
+    ----------
+    bias_correction
+        Whether biases take back the shifts that quantisation causes, see :mod:`sw.quant.bias_correction`.
+    others
+        Those of :func:`prepare` and :func:`calibrate`, and their errors.
     """
     prepared = prepare(model, example_inputs, observer=observer)
+    batches = list(batches)
     calibrate(prepared, batches, progress=progress)
-    converted: GraphModule = convert_pt2e(prepared)
+    converted: GraphModule = convert_pt2e(copy.deepcopy(prepared))
+    if bias_correction:
+        pictures = torch.cat(batches)
+        correct_biases(converted, prepared, pictures[:: math.ceil(len(pictures) / CORRECTION_PICTURES)])
     fit_biases(converted)
     return converted
 

@@ -8,7 +8,14 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import (
+    FakeQuantize,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
     QuantizationSpec,
@@ -19,6 +26,7 @@ from torchao.quantization.pt2e.quantizer import (
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from sw.quant.needs import need
+from sw.quant.observers import PercentileObserver, ResultObserver
 from sw.quant.rewrite import (
     free_batch,
     hoist_activations,
@@ -40,7 +48,7 @@ __all__ = [
 
 aten = torch.ops.aten
 
-ObserverKind = Literal["histogram", "minmax"]
+ObserverKind = Literal["histogram", "percentile", "minmax"]
 
 ACTIVATION_MIN, ACTIVATION_MAX = -128, 127
 WEIGHT_MAX = 127
@@ -77,27 +85,43 @@ class UnsupportedOperatorError(ValueError):
     """An operator that neither the quantizer nor the hardware knows; the message names it and its module."""
 
 
-def activation_spec(observer: ObserverKind) -> QuantizationSpec:
-    """Return the specification of activations: int8, one scale and zero point per tensor."""
-    kinds = {"histogram": HistogramObserver, "minmax": MinMaxObserver}
+_OBSERVERS = {"histogram": HistogramObserver, "percentile": PercentileObserver, "minmax": MinMaxObserver}
+
+
+def activation_spec(observer: ObserverKind | None, *, training: bool = False) -> QuantizationSpec:
+    """Return the specification of activations: int8, one scale and zero point per tensor.
+
+    Without observer, of the network's results.  In training the ranges of all others are running averages of the
+    batches' extremes.
+    """
+    if observer is None:
+        ranges = ResultObserver
+    else:
+        ranges = MovingAverageMinMaxObserver if training else _OBSERVERS[observer]
+    maker = FakeQuantize.with_args(observer=ranges, eps=_EPS) if training else ranges.with_args(eps=_EPS)
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=ACTIVATION_MIN,
         quant_max=ACTIVATION_MAX,
         qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=kinds[observer].with_args(eps=_EPS),
+        observer_or_fake_quant_ctr=maker,
     )
 
 
-def weight_spec() -> QuantizationSpec:
+def weight_spec(*, training: bool = False) -> QuantizationSpec:
     """Return the specification of weights: int8, one scale per output channel, zero point 0."""
+    maker = PerChannelMinMaxObserver
+    if training:
+        # an average of nothing but the present: weights change, and their range with them
+        present = MovingAveragePerChannelMinMaxObserver.with_args(averaging_constant=1.0)
+        maker = FakeQuantize.with_args(observer=present)
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-WEIGHT_MAX,
         quant_max=WEIGHT_MAX,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver,
+        observer_or_fake_quant_ctr=maker,
     )
 
 
@@ -216,7 +240,11 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     ----------
     observer
         How ranges come from calibration: ``"histogram"`` minimises the squared error and cuts outliers off;
-        ``"minmax"`` takes the extremes.
+        ``"percentile"`` leaves out the same share of the values at either end, see
+        :class:`~sw.quant.observers.PercentileObserver`; ``"minmax"`` takes the extremes.  The network's results always
+        take the extremes and some room, see :class:`~sw.quant.observers.ResultObserver`.
+    training
+        Whether to insert fake quantisation for training (:mod:`sw.quant.qat`) instead of observers.
 
     Raises
     ------
@@ -224,12 +252,13 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         If the observer is unknown.
     """
 
-    def __init__(self, observer: ObserverKind = "histogram") -> None:
+    def __init__(self, observer: ObserverKind = "percentile", *, training: bool = False) -> None:
         super().__init__()
         if observer not in get_args(ObserverKind):
             raise ValueError(f"observer {observer!r} is unknown; use one of {', '.join(get_args(ObserverKind))}")
-        self.activation = activation_spec(observer)
-        self.weight = weight_spec()
+        self.activation = activation_spec(observer, training=training)
+        self.result = activation_spec(None, training=training)
+        self.weight = weight_spec(training=training)
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         """Write synonyms one way, drop operations without effect, move activations ahead of concatenations."""
@@ -267,7 +296,15 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
                 _annotate(node, {node.all_input_nodes[0]: self.activation}, None)
             elif node.target in VIEWS:
                 self._view(node)
+        self._results(model)
         return model
+
+    def _results(self, model: GraphModule) -> None:
+        """Give the network's outputs ranges of their own kind, where they do not share another tensor's."""
+        (output,) = (node for node in model.graph.nodes if node.op == "output")
+        for node in output.all_input_nodes:
+            if _annotated(node) and node.meta[Q_ANNOTATION_KEY].output_qspec is self.activation:
+                node.meta[Q_ANNOTATION_KEY].output_qspec = self.result
 
     def _matmul(self, node: Node) -> None:
         source, weight = node.args[:2]

@@ -554,5 +554,5 @@ def test_unreadable_files_are_refused(tmp_path, caplog) -> None:
 
 
 def test_unknown_observer_is_refused() -> None:
-    with pytest.raises(ValueError, match="observer 'best' is unknown; use one of histogram, minmax"):
+    with pytest.raises(ValueError, match="observer 'best' is unknown; use one of histogram, percentile, minmax"):
         RowcastQuantizer("best")
