@@ -13,7 +13,7 @@ from hw.spec.isa import EXEC
 from hw.spec.numerics import NUMERICS, QuantRangeError, quantize_multiplier
 from sw.compiler.curves import HSIGMOID_BIAS, HSIGMOID_DIVISOR, INT8_SPAN, gate_shift, hsigmoid_clamp, hswish
 from sw.compiler.errors import CompileError
-from sw.compiler.ir import Curve, Tensor
+from sw.compiler.ir import FULL_RANGE, Curve, Tensor
 
 __all__ = ["OutputStage", "Pool", "fold", "fold_gate", "fold_pool", "residual_shift"]
 
@@ -156,7 +156,7 @@ def fold_gate(layer: str, source: Tensor, gate: Tensor, target: Tensor) -> Outpu
     except QuantRangeError as error:
         raise CompileError(layer, _unfit(error, source, target)) from None
     bias = np.full(channels, -source.zero_point, np.int64)
-    return OutputStage(bias, mult, shift, target.zero_point, -128, 127, post_shift=post, res_zp=gate.zero_point)
+    return OutputStage(bias, mult, shift, target.zero_point, *FULL_RANGE, post_shift=post, res_zp=gate.zero_point)
 
 
 def _unfit(error: QuantRangeError, source: Tensor, target: Tensor) -> str:

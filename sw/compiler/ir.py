@@ -123,7 +123,7 @@ class Conv(_Unary):
     padding
         (top, left, bottom, right); padded places hold the input's zero point.
     groups
-        1, or the number of input channels (depthwise).
+        1, the number of input channels (depthwise), or any divisor of both numbers of channels.
     clamp
         Inclusive bounds of the (unpooled) int8 output: ReLU, ReLU6, ...
     curve

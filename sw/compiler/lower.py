@@ -203,13 +203,7 @@ def _conv(graph: Graph, op: Conv, views: dict[str, View], config: AcceleratorCon
     (kh, kw), (sy, sx), cin, cout = op.kernel, op.stride, source.shape[0], op.weight.shape[0]
     _check_window(op, config)
     depthwise = op.groups > 1
-    if depthwise:
-        check(
-            op.groups == cin == cout,
-            op.name,
-            f"groups={op.groups} with {cin} input and {cout} output channels; the array runs groups=1, and depthwise "
-            f"with one filter per channel",
-        )
+    assert not depthwise or op.groups == cin == cout  # split_groups leaves no others
     extent = Extent(cin, cout, mapped.shape[1], mapped.shape[2], kh, kw, sy, sx)
     mode, flag = pick_mode(config, extent) if depthwise else (Mode.GEMM, False)
     residual = None if op.residual is None else graph[op.residual]

@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 
 from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import (
+    FULL_RANGE,
     Activation,
     Add,
     AvgPool,
@@ -272,7 +273,7 @@ class Importer:
                 return self.declare(value.name, value.shape, spec)
             case Real():
                 old = self.tensors[value.tensor]
-                if (old.scale, old.zero_point) == spec and limits == (-128, 127):
+                if (old.scale, old.zero_point) == spec and limits == FULL_RANGE:
                     return value.tensor
                 name = f"{value.tensor}.requantise"
                 return self._add(Requantise, name, old.shape, spec, input=value.tensor, clamp=limits)

@@ -1,4 +1,4 @@
-"""Labelled pictures from a folder, a tar or an archive of JPEGs, preprocessed for a network of the zoo."""
+"""Labelled pictures from a folder, a tar or an archive of JPEGs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import csv
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
-from torch import Tensor
+from PIL import Image, UnidentifiedImageError
 
-from sw.nn.zoo import Metadata
-from sw.preprocessing import SUFFIXES, decode, preprocess
+from sw.preprocessing import SUFFIXES, decode
 
-__all__ = ["Entry", "PictureError", "Pictures", "Split", "batches", "topk"]
+__all__ = ["Entry", "PictureError", "Pictures", "Split"]
 
 LABELS = "labels.csv"
 
@@ -172,71 +168,8 @@ class Pictures:
         data = self.data(entry)
         try:
             return decode(io.BytesIO(data)).convert("RGB")
+        except UnidentifiedImageError:
+            reason = "in no format that Pillow knows"  # its own message names a buffer's address
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PictureError(f"{self.path}: {entry.name} cannot be decoded ({error}); mend or remove it") from None
-
-
-def batches(
-    pictures: Pictures, about: Metadata, *, batch: int = 25, limit: int | None = None
-) -> Iterator[tuple[Tensor, list[Entry]]]:
-    """Yield preprocessed pictures (N, 3, H, W) with their entries; the first `limit` if given.
-
-    Raises
-    ------
-    PictureError
-        If a picture cannot be decoded.
-    """
-    chosen = pictures.entries[:limit]
-    for start in range(0, len(chosen), batch):
-        part = chosen[start : start + batch]
-        inputs = [preprocess(pictures.image(entry), about.input_shape, about.preprocessing) for entry in part]
-        yield torch.from_numpy(np.stack(inputs)), part
-
-
-@torch.no_grad()
-def topk(
-    model: Callable[[Tensor], Tensor],
-    pictures: Pictures,
-    about: Metadata,
-    *,
-    k: tuple[int, ...] = (1, 5),
-    batch: int = 25,
-    limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[int, float]:
-    """Return per k in percent how often the picture's class is among the k largest logits.
-
-    Parameters
-    ----------
-    model
-        Network in evaluation mode, or a q/dq graph.
-    pictures, about
-        Labelled pictures, and what the network takes.
-    k
-        Ranks to report.
-    batch, limit
-        Pictures at a time, and of all.
-    progress
-        Called after each batch with pictures done and in all.
-
-    Raises
-    ------
-    PictureError
-        If a picture cannot be decoded, or has no label or one the network has no logit for.
-    """
-    hits, done, total = dict.fromkeys(k, 0), 0, len(pictures.entries[:limit])
-    for inputs, entries in batches(pictures, about, batch=batch, limit=limit):
-        logits = model(inputs)
-        for entry, row in zip(entries, logits, strict=True):
-            if entry.label is None or entry.label >= len(row):
-                raise PictureError(
-                    f"{pictures.path}: {entry.name} has class {entry.label}; "
-                    f"accuracy needs one from 0 to {len(row) - 1}"
-                )
-            better = int((row > row[entry.label]).sum())
-            for rank in k:
-                hits[rank] += better < rank
-        done += len(entries)
-        if progress is not None:
-            progress(done, total)
-    return {rank: 100 * hits[rank] / total for rank in k}
+            reason = str(error)
+        raise PictureError(f"{self.path}: {entry.name} cannot be decoded ({reason}); mend or remove it")

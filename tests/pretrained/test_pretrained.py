@@ -9,10 +9,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sw.evaluation import Setup, evaluate, metrics
 from sw.nn import zoo
 from sw.nn.dev_pictures import imagenet_pictures
-from sw.nn.pictures import Pictures, topk
 from sw.nn.pretrained import pretrained
+from sw.nn.samples import read_samples
 from sw.nn.weights import WeightsError
 
 PICTURES = imagenet_pictures()
@@ -44,6 +45,7 @@ def test_weights_of_the_other_network_are_refused() -> None:
 @pytest.mark.skipif(not PICTURES.exists(), reason=f"no pictures at {PICTURES}; set ROWCAST_IMAGENET")
 @pytest.mark.parametrize("name", TOP1)
 def test_accuracy(name: str) -> None:
-    network = zoo.create(name, weights=pretrained(name))
-    found = topk(network, Pictures(PICTURES), zoo.metadata(name))
-    assert found[1] == TOP1[name] and found[5] > found[1]
+    network, about = zoo.create(name, weights=pretrained(name)).eval(), zoo.metadata(name)
+    samples = read_samples(PICTURES, about.input_shape, {"input": about.to_json()})
+    report = metrics(evaluate(samples, Setup(network)))
+    assert report["n"] == 200 and report["top5"] > report["top1"] == TOP1[name]

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sw.nn import zoo
-from sw.nn.pictures import Entry, PictureError, Pictures, batches, topk
+from sw.nn.pictures import Entry, PictureError, Pictures
 from sw.preprocessing import preprocess
-
-torch.set_num_threads(1)
 
 ABOUT = zoo.metadata("mobilenet_v2", resolution=32)
 LITE = zoo.metadata("efficientnet_lite0", resolution=32)
@@ -79,33 +76,13 @@ def test_a_picture_of_the_inputs_size_is_not_resampled() -> None:
     np.testing.assert_array_equal(found * 128 + 127, pixels.transpose(2, 0, 1))
 
 
-def test_batches(folder: Path) -> None:
-    found = list(batches(Pictures(folder), ABOUT, batch=2))
-    assert [tuple(x.shape) for x, _ in found] == [(2, 3, 32, 32), (1, 3, 32, 32)]
-    assert [entry.label for _, part in found for entry in part] == [0, 0, 1]
-    assert sum(len(part) for _, part in batches(Pictures(folder), ABOUT, limit=2)) == 2
-
-
-def test_topk(folder: Path) -> None:
-    def red(x: torch.Tensor) -> torch.Tensor:
-        """Rank class 0 second for the picture of red 10, first for all others."""
-        level = torch.round((x[:, 0].mean((1, 2)) * 0.229 + 0.485) * 255)
-        return torch.stack([level, torch.full_like(level, 15), torch.zeros_like(level)], 1)
-
-    steps = []
-    found = topk(red, Pictures(folder), ABOUT, k=(1, 2, 3), batch=2, progress=lambda *step: steps.append(step))
-    # a: right; b: second; c (class 1): second
-    assert found == {1: pytest.approx(100 / 3), 2: 100, 3: 100} and steps == [(2, 3), (3, 3)]
-    with pytest.raises(PictureError, match=r"a\.PNG has class None; accuracy needs one from 0 to 2"):
-        topk(red, Pictures(folder / "cat"), ABOUT)
-
-
 def test_corrupt_pictures_are_named(folder: Path) -> None:
     whole = (folder / "dog" / "c.png").read_bytes()
-    for data in (b"", b"text", whole[: len(whole) // 2]):
+    for data, reason in ((b"", "in no format"), (b"text", "in no format"), (whole[: len(whole) // 2], "trunca|incomp")):
         (folder / "dog" / "c.png").write_bytes(data)
-        with pytest.raises(PictureError, match=r"dog/c\.png cannot be decoded"):
-            list(batches(Pictures(folder), ABOUT))
+        pictures = Pictures(folder)
+        with pytest.raises(PictureError, match=rf"dog/c\.png cannot be decoded \(.*({reason})"):
+            pictures.image(pictures.entries[-1])
 
 
 def test_a_tar_without_list_is_unlabelled(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def read_state(path: str | Path) -> State:
         raise WeightsError(f"{path}: no such weights file") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch then advises to run the file's code
+            reason = "neither an archive of torch.save nor tensors alone"
         raise WeightsError(
             f"{path}: not a readable checkpoint ({reason}); save one with torch.save(model.state_dict(), path)"
         ) from None
