@@ -17,10 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 
 from hw.generate import generate
 from hw.spec.config import AcceleratorConfig, ConfigError
@@ -35,6 +33,7 @@ from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import build_library, build_seconds
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import CASES, Case, Subject, parse_case, subject
+from sim.whole_report import markdown, table
 
 __all__ = ["main"]
 
@@ -212,35 +211,6 @@ def _verdict(row: Row) -> str:
     return f"{same}; {row['cycles']:,} cycles, {row['seconds']:.1f} s"
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    title = f"Whole networks, one input each, measured on RTL; memory latency {LATENCY} cycles"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("network", "weights", "array"):
-        table.add_column(name, no_wrap=True)
-    heads = ("cycles", "use %", "DRAM in", "DRAM out", "tensors", "bytes equal", "build s", "run s", "kcycles/s")
-    for name in (*heads, "answer"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        build = row["build_seconds"]
-        right = "" if row["label"] is None else f" (is {row['label']})"
-        table.add_row(
-            row["network"],
-            row["weights"],
-            f"{row['rows']}x{row['cols']}",
-            f"{row['cycles']:,}",
-            f"{100 * row['utilisation']:.1f}",
-            f"{row['dram_read']:,}",
-            f"{row['dram_written']:,}",
-            f"{row['tensors']}",
-            f"{row['bytes']:,}" if row["equal"] else "DIFFER",
-            "?" if build is None else f"{build:.0f}",
-            f"{row['seconds']:.1f}",
-            f"{row['cycles_per_second'] / 1000:.0f}",
-            f"{row['prediction']}{right}",
-        )
-    return table
-
-
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -279,7 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-seconds", type=_positive, metavar="S", help="fail if a network's run on RTL takes longer (without build)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to stderr")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     return parser
 
 
@@ -309,8 +281,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {case}: {errors[str(case)]}", file=sys.stderr)
     if options.json:
         print(json.dumps({"source": "rtl", "memory_latency": LATENCY, "rows": rows, "errors": errors}, indent=1))
+    elif options.markdown:
+        print(markdown(rows))
     elif rows:
-        Console(width=200, highlight=False).print(_table(rows))
+        title = f"Whole networks, one input each, measured on RTL; memory latency {LATENCY} cycles"
+        Console(width=200, highlight=False).print(table(rows, title))
     return 0 if not errors and all(row["equal"] for row in rows) else 1
 
 

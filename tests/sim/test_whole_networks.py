@@ -59,6 +59,11 @@ def test_the_report(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert f"{row['cycles']:,} cycles" in captured.err and "RTL = ISS in 31 tensors" in captured.err
     assert tool.main([CASE, "--out", str(out)]) == 0
     assert f"{row['cycles']:,}" in capsys.readouterr().out
+    assert tool.main([CASE, "--out", str(out), "--markdown"]) == 0
+    head, _, line = capsys.readouterr().out.splitlines()
+    cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    assert cells["| network"] == "| `digits:fuse_half`" and cells["cycles"] == f"{row['cycles']:,}"
+    assert cells["answer |"] == f"{row['label']} (is {row['label']}) |"
 
 
 def test_a_wrong_byte_is_noticed_and_named(
