@@ -28,7 +28,7 @@ _NUMBERS = (
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """Return a row of the report as text, in the order of the columns."""
     build = row["build_seconds"]
-    right = "" if row["label"] is None else f" (is {row['label']})"
+    answer = f"{row['prediction']}" if row["label"] is None else f"{row['prediction']} (is {row['label']})"
     return [
         row["network"],
         row["weights"],
@@ -42,7 +42,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "?" if build is None else f"{build:.0f}",
         f"{row['seconds']:.1f}",
         f"{row['cycles_per_second'] / 1000:.0f}",
-        f"{row['prediction']}{right}",
+        "-" if row["weights"] == "random" else answer,
     ]
 
 
