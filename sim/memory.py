@@ -13,6 +13,7 @@ from hw.spec.program import Program, TensorSpec
 from sim.backend import Int8Array
 
 __all__ = [
+    "LATENCY",
     "InputError",
     "build_regions",
     "dequantise",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 Bytes = npt.NDArray[np.uint8]
+
+LATENCY = 64
+"""Cycles from an address to the first data of simulated DRAM, and from the last data to its answer, by default."""
 
 
 class InputError(ValueError):

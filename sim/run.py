@@ -21,7 +21,7 @@ from hw.spec.program import Program, ProgramError, TensorSpec, write_atomic
 from sim.backend import Backend, Int8Array, Result, SimulationError
 from sim.inputs import read_inputs
 from sim.iss import IssBackend
-from sim.memory import InputError, dequantise
+from sim.memory import LATENCY, InputError, dequantise
 from sim.trace import chrome_trace
 
 __all__ = ["main", "report"]
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     clocked.add_argument("--waves", type=Path, metavar="FST", help="write waves to this file")
     clocked.add_argument("--waves-start", type=int, metavar="N", help="first cycle of the waves (default 0)")
     clocked.add_argument("--waves-stop", type=int, metavar="N", help="cycle before which the waves end (default: none)")
-    clocked.add_argument("--latency", type=int, metavar="N", help="memory latency in cycles (default 64)")
+    clocked.add_argument("--latency", type=int, metavar="N", help=f"memory latency in cycles (default {LATENCY})")
     clocked.add_argument("--stalls", type=float, metavar="P", help="chance of a bus stall per cycle (default 0)")
     clocked.add_argument("--seed", type=int, metavar="N", help="seed of the stalls (default 0)")
     return parser

@@ -28,6 +28,7 @@ from sim.backend import Int8Array, Result, SimulationError
 from sim.comparison import compare_regions
 from sim.inputs import read_inputs
 from sim.iss import IssBackend
+from sim.memory import LATENCY
 from sim.run import report
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import build_library, build_seconds
@@ -38,8 +39,6 @@ from sim.whole_report import markdown, table
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[1]
-LATENCY = 64
-"""Cycles from an address to the first data of the memory behind the accelerator; it never holds back."""
 
 Row = dict[str, Any]
 _ERRORS = (ConfigError, ToolchainError, SimulationError, OSError, ValueError)

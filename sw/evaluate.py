@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.spec.config import AcceleratorConfig, ConfigError
@@ -45,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="--json prints one object: top1, top5, fp32_top1 and agreement (pictures with the same best class as in "
         "floating point) in percent; max_lsb, the largest difference of the int8 logits to those of PyTorch's int8 "
         "(torch_int8), null with torch; n, the pictures counted; images_per_s of the backend alone. fp32_top1 and "
-        "agreement are null for a .pt2 file, which holds no floating-point network. Exit status: 0 done, 1 the "
-        "accelerator did not finish, 2 wrong usage or files, 130 interrupted.",
+        "agreement are null for a quantised .pt2 file, which holds no floating-point network. Exit status: 0 done, 1 "
+        "the accelerator did not finish, 2 wrong usage or files, 130 interrupted.",
     )
     add_network_options(parser)
     parser.add_argument(
@@ -125,12 +126,16 @@ def _quantised(options: argparse.Namespace) -> tuple[QuantisedNetwork, Graph]:
     return network, graph
 
 
-def _inputs(samples: Samples, meta: dict[str, Any], network: FloatNetwork | None) -> dict[str, Any]:
-    """Return the facts about pictures and floating-point network."""
+def _inputs(
+    options: argparse.Namespace, samples: Samples, meta: dict[str, Any], network: FloatNetwork | None
+) -> dict[str, Any]:
+    """Return the facts about pictures and floating-point network; only a journal needs them."""
     from sw.nn.evaluate import state_digest
 
+    if options.resume is None:
+        return {}
     weights = None if network is None else state_digest(network.module)
-    return {"data": samples.digest, "preprocessing": meta.get("input"), "weights": weights}
+    return {"data": samples.digest(), "preprocessing": meta.get("input"), "weights": weights}
 
 
 def _prepare(
@@ -147,11 +152,11 @@ def _prepare(
     if options.backend == "torch":
         floating = float_network(**network_arguments(options))
         samples = _samples(options, floating.shape, floating.meta)
-        return samples, Setup(floating.module), {**facts, **_inputs(samples, floating.meta, floating)}
+        return samples, Setup(floating.module), {**facts, **_inputs(options, samples, floating.meta, floating)}
     network, graph = _quantised(options)
     source, sink = graph[graph.inputs[0]], graph[graph.outputs[0]]
     samples = _samples(options, source.shape, network.meta)
-    facts |= {**_inputs(samples, network.meta, network.reference), "quantised network": graph_digest(graph)}
+    facts |= {**_inputs(options, samples, network.meta, network.reference), "quantised network": graph_digest(graph)}
     runner = None
     name = BACKENDS[options.backend]
     if name is not None:
@@ -184,6 +189,8 @@ def _run(options: argparse.Namespace) -> None:
     config = target(options)
     if options.jobs > 1 and BACKENDS[options.backend] is None:
         raise ValueError("--jobs is for --backend iss and rtl; torch has threads of its own")
+    if options.data is not None and not Path(options.data).exists():  # before calibration, which takes minutes
+        raise FileNotFoundError(f"--data {options.data}: no such folder or tar of pictures, or .npz")
     with ExitStack() as closing:
         samples, setup, facts = _prepare(options, config, closing)
         from sw.evaluation import evaluate, metrics

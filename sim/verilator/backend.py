@@ -17,7 +17,7 @@ from hw.spec.csr import REGION_COUNT
 from hw.spec.isa import Queue
 from hw.spec.program import Program
 from sim.backend import ExecutionError, Int8Array, Result, SimulationError, TraceEvent
-from sim.memory import build_regions, read_outputs
+from sim.memory import LATENCY, build_regions, read_outputs
 from sim.verilator.build import BuildOptions, build_library
 from sim.verilator.driver import ControlPort
 from sim.verilator.model import Model, Outcome
@@ -76,7 +76,7 @@ class VerilatorBackend:
         config: AcceleratorConfig,
         *,
         build_dir: str | Path | None = None,
-        latency: int = 64,
+        latency: int = LATENCY,
         stall_probability: float = 0.0,
         seed: int = 0,
         waves: str | Path | None = None,
@@ -110,7 +110,7 @@ class VerilatorBackend:
         self.close()
 
     def set_memory(
-        self, *, latency: int = 64, stall_probability: float = 0.0, seed: int = 0, outstanding: int = 16
+        self, *, latency: int = LATENCY, stall_probability: float = 0.0, seed: int = 0, outstanding: int = 16
     ) -> None:
         """Change the memory's behaviour for further runs (parameters: see the class)."""
         self.model.configure(

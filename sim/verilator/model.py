@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.memory import LATENCY
+
 __all__ = ["EVENT_DTYPE", "ControlPortError", "Model", "Outcome"]
 
 EVENT_DTYPE = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("unit", "u1"), ("kind", "u1"), ("unused", "u1", 2)])
@@ -97,8 +99,8 @@ class Model:
     def configure(
         self,
         *,
-        read_latency: int = 64,
-        write_latency: int = 64,
+        read_latency: int = LATENCY,
+        write_latency: int = LATENCY,
         outstanding: int = 16,
         stall_probability: float = 0.0,
         seed: int = 0,

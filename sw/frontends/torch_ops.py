@@ -13,7 +13,6 @@ from torch.fx import Node
 
 from sw.compiler.errors import CompileError, check
 from sw.compiler.ir import Curve, Reshape, Slice
-from sw.frontends.torch_arguments import arguments, pair
 from sw.frontends.torch_pooling import POOLING
 from sw.frontends.values import (
     Gated,
@@ -28,6 +27,7 @@ from sw.frontends.values import (
     bounded,
     curved,
 )
+from sw.quant.arguments import arguments, pair
 from sw.quant.needs import need
 
 if TYPE_CHECKING:

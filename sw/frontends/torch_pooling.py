@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from sw.compiler.errors import check
-from sw.frontends.torch_arguments import arguments, pair
 from sw.frontends.values import Mean, Padded, Pooled, Value
+from sw.quant.arguments import arguments, pair
 from sw.quant.needs import need
 
 if TYPE_CHECKING:

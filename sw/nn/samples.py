@@ -35,12 +35,12 @@ class Samples:
     read
         Returns input i, preprocessed, (C, H, W); raises :class:`sw.nn.pictures.PictureError` if it cannot.
     digest
-        SHA-256 of names, labels and data.
+        Returns a SHA-256 of names, labels and data, all of which it reads.
     """
 
     entries: list[Entry]
     read: Callable[[int], Inputs]
-    digest: str
+    digest: Callable[[], str]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -102,7 +102,7 @@ def read_samples(
     return Samples(
         entries,
         lambda index: preprocess(pictures.image(entries[index]), shape, how),
-        _digest(entries, lambda index: _data(pictures, entries[index])),
+        lambda: _digest(entries, lambda index: _data(pictures, entries[index])),
     )
 
 
@@ -116,7 +116,7 @@ def array_samples(
     return Samples(
         entries,
         lambda index: inputs[chosen[index]].astype(np.float32),
-        _digest(entries, lambda index: inputs[chosen[index]].tobytes()),
+        lambda: _digest(entries, lambda index: inputs[chosen[index]].tobytes()),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch.fx import GraphModule, Node
@@ -25,6 +25,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from sw.quant.arguments import arguments, pair
 from sw.quant.needs import need
 from sw.quant.observers import PercentileObserver, ResultObserver
 from sw.quant.rewrite import (
@@ -166,35 +167,32 @@ def _is_gate(node: Node) -> bool:
     return len(source) == len(gate) == 4 and gate == (*source[:2], 1, 1)
 
 
-def _arguments(node: Node, *defaults: Any) -> list[Any]:
-    """Return the arguments behind the first; `defaults` are those of all."""
-    given = node.args[1:]
-    return [*given, *defaults[len(given) :]]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return items[0], items[-1]
-
-
 def _is_max_pool(node: Node) -> bool:
     """Whether a node takes maxima over windows of neighbouring places."""
-    return node.target is MAX_POOL and _pair(_arguments(node, None, [], 0, 1, False)[3]) == (1, 1)
+    if node.target is not MAX_POOL:
+        return False
+    (*_, dilation) = arguments(node, "input kernel_size stride padding dilation", dilation=1)
+    return pair(dilation) == (1, 1)
 
 
 def _is_avg_pool(node: Node) -> bool:
     """Whether a node averages over windows of which each divides by all its places."""
     if node.target is not AVG_POOL:
         return False
-    kernel, stride, padding, ceil, counted, divisor = _arguments(node, None, [], 0, False, True, None)
-    sizes, axes = _shape(node.args[0])[2:], zip(*map(_pair, (kernel, stride or kernel, padding)), strict=True)
+    _, kernel, stride, padding, ceil, counted, divisor = arguments(
+        node,
+        "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
+        padding=0,
+        count_include_pad=True,
+    )
+    sizes, axes = _shape(node.args[0])[2:], zip(*map(pair, (kernel, stride or kernel, padding)), strict=True)
     inside = all((size + 2 * pad - taps) % step == 0 for size, (taps, step, pad) in zip(sizes, axes, strict=True))
-    return divisor is None and (counted or not any(_pair(padding))) and (inside or not ceil)
+    return divisor is None and (counted or not any(pair(padding))) and (inside or not ceil)
 
 
 def _starts_at_zero(node: Node) -> bool:
     """Whether a node is a two-sided clamp from 0."""
-    return node.target is aten.hardtanh.default and _arguments(node, -1.0, 1.0)[0] == 0
+    return node.target is aten.hardtanh.default and arguments(node, "input min_val", min_val=-1.0)[1] == 0
 
 
 def _is_padding(node: Node) -> bool:
@@ -204,7 +202,7 @@ def _is_padding(node: Node) -> bool:
     """
     if node.target is not PAD:
         return False
-    pads, mode, value = _arguments(node, None, "constant", None)
+    _, pads, mode, value = arguments(node, "input pad mode value", mode="constant")
     edges = len(pads) in (2, 4) and all(isinstance(pad, int) and pad >= 0 for pad in pads)
     if not edges or mode != "constant":
         return False

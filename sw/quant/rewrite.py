@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from sw.quant.arguments import pair
+
 __all__ = [
     "free_batch",
     "hoist_activations",
@@ -93,7 +95,7 @@ def normalise_pools(model: GraphModule) -> None:
             continue
         size = tuple(node.args[0].meta["val"].shape[2:])
         if node.target is aten.avg_pool2d.default:
-            whole = tuple(_pair(node.args[1])) == size and not any(_pair((node.args[3:4] or (0,))[0]))
+            whole = tuple(pair(node.args[1])) == size and not any(pair((node.args[3:4] or (0,))[0]))
             if whole and len(node.args) < 7:
                 node.target, node.args = aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1])
         elif list(node.args[1]) != [1, 1] and all(
@@ -116,11 +118,6 @@ def free_batch(model: GraphModule) -> None:
         if node.op == "call_function" and node.target is aten.sym_size.int and not node.users:
             model.graph.erase_node(node)
     model.recompile()
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return items[0], items[-1]
 
 
 def remove_dropout(model: GraphModule) -> None:

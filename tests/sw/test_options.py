@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
 from hw.spec.config import PRESETS, ConfigError
+from sw.frontends.networks import quantised_network
 from sw.nn import pretrained
-from sw.options import add_network_options, add_target_options, network_arguments, target
+from sw.options import add_network_options, add_target_options, network_arguments, quantisation_arguments, target
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -18,6 +20,15 @@ def parse(*arguments: str) -> argparse.Namespace:
     add_network_options(parser)
     add_target_options(parser)
     return parser.parse_args(arguments)
+
+
+def test_defaults_are_those_of_the_function_they_are_for() -> None:
+    """The options know them too, because --help shows them without importing torch."""
+    options = parse("digits")
+    parameters = inspect.signature(quantised_network).parameters
+    given = {**network_arguments(options), **quantisation_arguments(options)}
+    assert given.pop("name") == "digits" and given.keys() == parameters.keys() - {"name", "progress"}
+    assert given == {name: parameters[name].default for name in given}
 
 
 def test_published_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
