@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.csr import ERROR_HELP, ErrorCause
-from hw.spec.isa import Queue
 from hw.spec.program import Program
+from sw.model.trace import TraceEvent
 
 __all__ = ["Backend", "ExecutionError", "Int8Array", "Result", "SimulationError", "TraceEvent", "UndefinedError"]
 
@@ -63,16 +63,6 @@ class UndefinedError(SimulationError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.pc, self.detail)
-
-
-@dataclass(frozen=True)
-class TraceEvent:
-    """One instruction in one queue: `start` and `done` in clock cycles since the program's start."""
-
-    queue: Queue
-    pc: int
-    start: int
-    done: int
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.program import write_atomic
-from sim.layer_cycles import LayerCycles
+from sw.model.layers import LayerCycles
 
 __all__ = ["chart", "operator_of", "print_layers", "print_summary"]
 

@@ -22,7 +22,7 @@ from sim.backend import Backend, Int8Array, Result, SimulationError
 from sim.inputs import read_inputs
 from sim.iss import IssBackend
 from sim.memory import LATENCY, InputError, dequantise
-from sim.trace import chrome_trace
+from sw.model.trace import chrome_trace
 
 __all__ = ["main", "report"]
 

@@ -1,1 +1,1 @@
-"""Models of cost: here the published one that speed-ups are compared with."""
+"""Models of cost: cycles of compiled programs, and the published closed form that speed-ups are compared with."""

@@ -18,7 +18,7 @@ from sim.backend import Result, TraceEvent
 from sim.broken_programs import broken_programs
 from sim.program_builder import ProgramBuilder
 from sim.run import main, report
-from sim.trace import chrome_trace
+from sw.model.trace import chrome_trace
 
 TINY = PRESETS["tiny"]
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Where a run's cycles go: the trace of a measured run, layer by layer."""
+"""Where a run's cycles go: its trace, measured or predicted, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw.spec.isa import Queue
 from hw.spec.program import Program
-from sim.backend import TraceEvent
+from sw.model.trace import TraceEvent
 
 __all__ = ["LayerCycles", "layer_cycles"]
 
@@ -34,7 +34,7 @@ def layer_cycles(program: Program, trace: Sequence[TraceEvent], total: int) -> l
     program
         The program that ran; its layers are executed in order.
     trace
-        Of the same run (:attr:`sim.backend.Result.trace`).
+        Of the same run.
     total
         Cycles from start to done.
 

@@ -9,9 +9,9 @@ import pytest
 from hw.spec.config import preset
 from hw.spec.isa import Queue
 from hw.spec.program import Layer
-from sim.backend import TraceEvent
-from sim.layer_cycles import layer_cycles
 from sim.random_programs import random_program
+from sw.model.layers import layer_cycles
+from sw.model.trace import TraceEvent
 
 
 def program(*layers: Layer):

@@ -1,19 +1,32 @@
-"""Traces in Chrome's trace-event format, for Perfetto or chrome://tracing."""
+"""When each instruction of a run was under way, measured or predicted, and Chrome's trace-event format for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hw.spec.isa import Queue
 from hw.spec.program import Program
-from sim.backend import TraceEvent
 
-__all__ = ["chrome_trace"]
+__all__ = ["TraceEvent", "chrome_trace"]
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One instruction in one queue: `start` and `done` in clock cycles since the program's start."""
+
+    queue: Queue
+    pc: int
+    start: int
+    done: int
 
 
 def chrome_trace(program: Program, events: Sequence[TraceEvent]) -> dict[str, Any]:
-    """Return a JSON-able trace: one track per queue, one slice per instruction; 1 microsecond shown is 1 cycle."""
+    """Return a JSON-able trace, for Perfetto or chrome://tracing: one track per queue, one slice per instruction.
+
+    1 microsecond shown is 1 cycle.
+    """
     instructions = program.instructions()
     layer_of = {pc: layer.name for layer in program.layers for pc in layer.instructions}
     records: list[dict[str, Any]] = [

@@ -1,0 +1,115 @@
+# amaranth: UnusedElaboratable=no
+"""The cycle model against the generated Verilog: exact to the cycle where no scratchpad accesses collide."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from hw import burst, fetch, store_unit, token_queue
+from hw.exec_unit import OPERAND_LATENCY
+from hw.load_unit import LoadUnit
+from hw.output_stage import OutputStage
+from hw.pe import mac_latency
+from hw.pooling import Pooling
+from hw.ports import WriteSignature
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Queue
+from hw.spec.program import Program
+from sim.backend import Int8Array, Result
+from sim.memory import LATENCY
+from sim.verilator.backend import VerilatorBackend
+from sw.compiler import compile_graph
+from sw.model import bursts, channels, execute
+from sw.model import timeline as timelines
+from sw.model.channels import Memory
+from sw.model.timeline import timeline
+from sw.model.trace import TraceEvent
+from tests.sim import rtl_configs
+from tests.sw.random_networks import networks_for
+
+CONFIGS = {name: rtl_configs.CONFIGS[name] for name in ("tiny", "4x24", "plain")}
+COUNT = 6
+CONFLICTS = ("EXEC_PORT", "LOAD_PORT", "STORE_PORT")
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def backend(request: pytest.FixtureRequest) -> Iterator[VerilatorBackend]:
+    with VerilatorBackend(CONFIGS[request.param]) as instance:
+        yield instance
+
+
+@cache
+def programs(config: AcceleratorConfig) -> list[tuple[Program, dict[str, Int8Array]]]:
+    """Return random networks, every second one storing all its tensors."""
+    found = networks_for(config, COUNT, macs=400_000)
+    return [
+        (dumped if number % 2 else compile_graph(network.graph, config), network.inputs)
+        for number, (network, dumped) in enumerate(found)
+    ]
+
+
+def since_start(result: Result, first: TraceEvent) -> list[TraceEvent]:
+    """Return a measured trace whose cycles count from the start command, as the model's do, not from its bus access."""
+    (mine,) = (event for event in result.trace if event.pc == first.pc)
+    early = mine.start - first.start
+    return [dataclasses.replace(event, start=event.start - early, done=event.done - early) for event in result.trace]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latency", [64, 3, 200])
+@pytest.mark.parametrize("number", range(COUNT))
+def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -> None:
+    program, inputs = programs(backend.config)[number]
+    backend.set_memory(latency=latency)
+    measured = backend.run(program, inputs)
+    predicted = timeline(program, Memory(latency=latency))
+    conflicts = sum(measured.counters[name] for name in CONFLICTS)
+    if conflicts:
+        assert 0 <= measured.cycles - predicted.cycles <= conflicts
+    else:
+        assert predicted.cycles == measured.cycles
+        real, model = (
+            {event.pc: event for event in trace}
+            for trace in (since_start(measured, predicted.trace[0]), predicted.trace)
+        )
+        assert {pc: event.done for pc, event in model.items()} == {pc: event.done for pc, event in real.items()}
+        execs = [pc for pc, event in real.items() if event.queue == Queue.EXEC]
+        assert [model[pc] for pc in execs] == [real[pc] for pc in execs]
+
+
+@pytest.mark.slow
+def test_some_networks_run_without_conflicts(backend: VerilatorBackend) -> None:
+    """Otherwise the test above would compare little."""
+    backend.set_memory()
+    results = [backend.run(program, inputs) for program, inputs in programs(backend.config)]
+    assert sum(not any(result.counters[name] for name in CONFLICTS) for result in results) >= 1
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
+    config = AcceleratorConfig(pipeline_mac=pipelined)
+    extra = int(pipelined)
+    assert execute.OPERAND == OPERAND_LATENCY
+    assert mac_latency(pipelined) == 1 + extra
+    assert execute.OUTPUT + extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
+    for cols in (4, 16, 64, 65):
+        pooling = Pooling(cols, config.rows, pipeline=pipelined)
+        assert pooling.latency == execute.lane_sum_stages(cols) + execute.POOLING + extra
+    assert 1 + 1 + WriteSignature.WRITE_LATENCY == execute.WRITE
+
+
+def test_depths_are_those_of_the_hardware() -> None:
+    assert Memory().latency == LATENCY
+    assert timelines.QUEUE_DEPTH == token_queue.QUEUE_DEPTH
+    assert timelines.IN_FLIGHT == token_queue.IN_FLIGHT_DEPTH
+    assert timelines.PREFETCH == fetch.PREFETCH
+    assert (bursts.MAX_BURST_BEATS, bursts.PAGE_BYTES) == (burst.MAX_BURST_BEATS, burst.PAGE_BYTES)
+    assert channels.BUFFERED_BEATS == store_unit.DATA_BEATS
+    # what the model leaves out never limits
+    unit = LoadUnit(AcceleratorConfig())
+    assert unit.outstanding > Memory().outstanding
+    assert unit.instructions > token_queue.IN_FLIGHT_DEPTH
