@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import math
@@ -19,6 +18,7 @@ from hw.spec.program import write_atomic
 from sw.quant.bias_correction import correct_biases
 from sw.quant.bias_range import fit_biases
 from sw.quant.quantizer import ObserverKind, RowcastQuantizer
+from sw.quant.rewrite import copied
 
 __all__ = ["QuantisationError", "calibrate", "export_program", "load", "prepare", "quantise", "save"]
 
@@ -123,7 +123,7 @@ def quantise(
     prepared = prepare(model, example_inputs, observer=observer)
     batches = list(batches)
     calibrate(prepared, batches, progress=progress)
-    converted: GraphModule = convert_pt2e(copy.deepcopy(prepared))
+    converted: GraphModule = convert_pt2e(copied(prepared))
     if bias_correction:
         pictures = torch.cat(batches)
         correct_biases(converted, prepared, pictures[:: math.ceil(len(pictures) / CORRECTION_PICTURES)])
@@ -153,7 +153,7 @@ def load(path: str | Path) -> ExportedProgram:
         If the file is missing or is no exported program.
     """
     if not Path(path).is_file():
-        raise QuantisationError(f"{path}: no such file; write one with sw.quant.save")
+        raise QuantisationError(f"{path}: no such file; write one with torch.export.save or sw.quant.save")
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.ERROR)  # torch logs the traceback of a first attempt, and says less than the last error
@@ -162,7 +162,7 @@ def load(path: str | Path) -> ExportedProgram:
     except Exception as error:  # zip, pickle and schema errors of many types
         reason = str(error).partition(" Please check")[0]  # "the warnings above", which are held back
         raise QuantisationError(
-            f"{path}: not a readable .pt2 of torch.export ({reason}); write one with sw.quant.save"
+            f"{path}: not a readable .pt2 of torch.export ({reason}); write one with torch.export.save or sw.quant.save"
         ) from error
     finally:
         logger.setLevel(level)

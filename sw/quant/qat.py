@@ -34,6 +34,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 from sw.quant.bias_range import fit_biases
 from sw.quant.constants import constant
 from sw.quant.pt2e import Progress, calibrate, prepare
+from sw.quant.rewrite import copied
 
 __all__ = ["convert", "freeze_ranges", "prepare_qat"]
 
@@ -98,7 +99,7 @@ def convert(prepared: GraphModule) -> GraphModule:
     prepared
         Of :func:`prepare_qat`.
     """
-    trained = copy.deepcopy(prepared)
+    trained = copied(prepared)
     with torch.no_grad():
         for weight, fake in _weights(trained):
             fake(weight)  # their ranges are from before the last step

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.fx import GraphModule, Node
 from sw.quant.arguments import pair
 
 __all__ = [
+    "copied",
     "free_batch",
     "hoist_activations",
     "normalise_operators",
@@ -44,6 +47,13 @@ _MAX_POOL = aten.max_pool2d.default
 _RELU6 = (aten.relu6.default, aten.relu6_.default)
 _CLAMP = (aten.clamp.default, aten.clamp_.default)
 _END = 2**63 - 1  # "to the end" in an exported slice
+
+
+def copied(model: GraphModule) -> GraphModule:
+    """Return a graph and its tensors once more, without the warning that torch gives about its own way to copy one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return copy.deepcopy(model)
 
 
 def _writes_through_a_view(node: Node) -> bool:

@@ -90,3 +90,8 @@ def test_it_is_reproducible_and_can_be_left_out() -> None:
     differing = {name for name in states[0] if not torch.equal(states[0][name], states[2][name])}
     assert differing and all("bias" in name for name in differing)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_users_do_not_see_the_libraries_own_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    quantised(network(nn.ReLU()), bias_correction=True)
+    assert [str(warning.message) for warning in recwarn] == []

@@ -546,7 +546,7 @@ def test_unreadable_files_are_refused(tmp_path, caplog) -> None:
     (tmp_path / "text.pt2").write_text("not a program")
     torch.save({}, tmp_path / "state.pt2")
     for name in ("text.pt2", "state.pt2"):
-        with pytest.raises(QuantisationError, match=rf"{name}: not a readable .pt2 .*; write one with sw.quant.save"):
+        with pytest.raises(QuantisationError, match=rf"{name}: not a readable .pt2 .*; write one with torch.export"):
             load(tmp_path / name)
     assert "Traceback" not in caplog.text
     with pytest.raises(QuantisationError, match="no such file"):
