@@ -11,7 +11,7 @@ from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.isa import Activation as Act
 from hw.spec.isa import Mode, Opcode, ResidualOp, Target
 from hw.spec.program import Program
-from sw.compiler import CompileError, compile_graph
+from sw.compiler import CompileError, compile_graph, optimise
 from sw.compiler.ir import Conv, Curve, MaxPool
 from tests.sw.compiled import check
 from tests.sw.ir_graphs import Builder
@@ -189,7 +189,18 @@ def test_grouped_convolutions(config: AcceleratorConfig, cin: int, cout: int, gr
     x = build.conv(build.input((3, 9, 8)), cin)
     y = build.conv(x, cout, (3, 3), (1, 2), groups=groups, curve="hswish" if cin == 6 else None)
     z = build.add(y, build.conv(y, cout, groups=groups if cin != cout else 1))
-    program = check(build.graph(build.pool(z)), config, build.values())
+    graph = build.graph(build.pool(z))
+    added = sum(op.residual is not None for op in optimise(graph, config).ops if isinstance(op, Conv))
+    assert added == (1 if cout == groups else groups)  # one filter per channel stays as it is
+    program = check(graph, config, build.values())
     assert program.macs == sum(
         build.tensors[op.output].size * op.weight[0].size for op in build.ops if isinstance(op, Conv)
     )
+
+
+@every_config
+def test_grouped_convolutions_pool_their_parts(config: AcceleratorConfig) -> None:
+    build = Builder(14, "grouped")
+    graph = build.graph(build.pool(build.conv(build.input((6, 9, 8)), 10, (3, 3), groups=2)))
+    assert [op.pooled is not None for op in optimise(graph, config).ops if isinstance(op, Conv)] == [True, True]
+    check(graph, config, build.values())
