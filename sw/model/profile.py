@@ -1,0 +1,174 @@
+"""Where a program's predicted cycles go: layer by layer, with what bounds each and what it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Instruction, Mode, Opcode
+from hw.spec.program import Layer, Program
+from sw.compiler.traffic import LayerTraffic, traffic
+from sw.model.channels import Memory
+from sw.model.execute import exec_cycles
+from sw.model.layers import layer_cycles
+from sw.model.timeline import Timeline, timeline
+
+__all__ = ["LayerProfile", "Profile", "profile"]
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """A layer's share of a run.
+
+    Parameters
+    ----------
+    name, kind, macs
+        As in :class:`hw.spec.program.Layer`.
+    mode
+        Of its EXECs.
+    cycles
+        From the end of the layer before to the end of its last EXEC.
+    busy
+        Cycles of its EXECs; in the others it waited for data or room.
+    limits
+        Least cycles that each resource would take: ``compute`` (MACs over PEs), ``input`` and ``output`` (pixels over
+        columns), ``weight port`` (weights over rows), ``DRAM`` (beats of the busier direction).
+    loaded, stored
+        DRAM bytes.
+    read, written
+        Bytes that its EXECs read and write in the activation scratchpad, padding and the second operand left out.
+    """
+
+    name: str
+    kind: str
+    mode: str
+    macs: int
+    cycles: int
+    busy: int
+    limits: dict[str, int]
+    loaded: int
+    stored: int
+    read: int
+    written: int
+
+    @property
+    def bound(self) -> str:
+        """The resource with the highest limit."""
+        return max(self.limits, key=lambda name: self.limits[name])
+
+    def utilisation(self, config: AcceleratorConfig) -> float:
+        """Multiply-accumulates per PE and cycle."""
+        return self.macs / (self.cycles * config.rows * config.cols) if self.cycles else 0.0
+
+    def to_json(self, config: AcceleratorConfig) -> dict[str, Any]:
+        """Return all of it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "mode": self.mode,
+            "macs": self.macs,
+            "cycles": self.cycles,
+            "busy": self.busy,
+            "utilisation": self.utilisation(config),
+            "bound": self.bound,
+            "limits": self.limits,
+            "dram_loaded": self.loaded,
+            "dram_stored": self.stored,
+            "chip_read": self.read,
+            "chip_written": self.written,
+        }
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A program's predicted run.
+
+    Parameters
+    ----------
+    program
+        It.
+    timeline
+        When each instruction runs.
+    layers
+        In order; :attr:`rest` more cycles follow the last one's end.
+    rest
+        Cycles until the last results are in DRAM.
+    """
+
+    program: Program
+    timeline: Timeline
+    layers: list[LayerProfile]
+    rest: int
+
+    @property
+    def utilisation(self) -> float:
+        """Multiply-accumulates per PE and cycle."""
+        config = self.program.config
+        return self.program.macs / (self.timeline.cycles * config.rows * config.cols)
+
+    @property
+    def limit(self) -> int:
+        """Sum over the layers of the highest limit, DRAM left out: what the ports of an array of this size allow."""
+        return sum(max(value for name, value in layer.limits.items() if name != "DRAM") for layer in self.layers)
+
+
+def profile(program: Program, memory: Memory | None = None) -> Profile:
+    """Predict a run and split it over the layers."""
+    run = timeline(program, memory)
+    stream = program.instructions()
+    *shares, rest = layer_cycles(program, run.trace, run.cycles)
+    layers = [
+        _layer(program.config, layer, [stream[pc] for pc in layer.instructions], share.cycles, moved)
+        for layer, share, moved in zip(program.layers, shares, traffic(program).layers, strict=True)
+    ]
+    return Profile(program, run, layers, rest.cycles)
+
+
+def _layer(
+    config: AcceleratorConfig, layer: Layer, instructions: Sequence[Instruction], cycles: int, moved: LayerTraffic
+) -> LayerProfile:
+    execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
+    costs = [exec_cycles(config, instruction) for instruction in execs]
+    dense = execs[0]["mode"] == Mode.GEMM and not execs[0]["depthwise"]
+    outputs = sum(item["cout"] * item["out_h"] * item["out_w"] for item in execs)
+    # Every group of output channels reads the whole input, every strip of lines all weights of its group.
+    groups = layer.output_shape[0] * len(execs) / sum(item["cout"] for item in execs)
+    strips = len(execs) / groups
+    inputs = sum((item["cin"] if dense else item["cout"]) * _lines(item) * item["in_w"] for item in execs)
+    lanes = config.read_lanes if execs[0]["mode"] in (Mode.STOS_CH, Mode.STOS_LN) else config.cols
+    limits = {
+        "compute": layer.macs / (config.rows * config.cols),
+        "input": inputs / (groups if dense else 1) / config.cols,
+        "output": outputs / config.cols,
+        "weight port": sum(_weight_words(config, item) for item in execs) / strips,
+        "DRAM": max(moved.loaded, moved.stored) / config.axi_bytes,
+    }
+    return LayerProfile(
+        name=layer.name,
+        kind=layer.kind,
+        mode=Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else ""),
+        macs=layer.macs,
+        cycles=cycles,
+        busy=sum(cost.done for cost in costs),
+        limits={name: round(value) for name, value in limits.items()},
+        loaded=moved.loaded,
+        stored=moved.stored,
+        read=sum(cost.reads for cost in costs) * lanes,
+        written=sum(item["cout"] * (1 if item["gap"] else item["out_h"] * item["out_w"]) for item in execs),
+    )
+
+
+def _lines(item: Instruction) -> int:
+    """Return the input lines that an EXEC reads: a stride may skip some."""
+    return min(item["in_h"], item["out_h"] * min(item["kh"], item["sy"]))
+
+
+def _weight_words(config: AcceleratorConfig, item: Instruction) -> int:
+    """Return the weight words of an EXEC: lanes of a last block that are not in use count."""
+    if item["mode"] in (Mode.VEC, Mode.MAX):
+        return 0
+    taps = item["kh"] * item["kw"]
+    depth = 1 if item["depthwise"] or item["mode"] != Mode.GEMM else item["cin"]
+    return -(-item["cout"] // config.rows) * taps * depth

@@ -1,0 +1,208 @@
+"""Command line of the cycle model: where a network's cycles go, ``python -m sw.profile NET``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hw.spec.config import AcceleratorConfig, ConfigError
+from hw.spec.program import write_atomic
+from sw.compiler import CompileError, compile_graph
+from sw.model.authors import network_cycles
+from sw.model.channels import Memory
+from sw.model.profile import Profile, profile
+from sw.model.sizes import square
+from sw.model.trace import chrome_trace
+from sw.options import add_network_options, add_target_options, network_arguments, target
+from sw.profile_report import html, sweep_text, table_text
+
+if TYPE_CHECKING:
+    from sw.compiler.ir import Graph
+
+__all__ = ["Run", "main"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network on one accelerator.
+
+    Parameters
+    ----------
+    network
+        Its name.
+    profile
+        Predicted run.
+    baselines
+        Cycles of what its speed is compared with, by name.
+    seconds
+        Time to compile, and to predict the run.
+    """
+
+    network: str
+    profile: Profile
+    baselines: dict[str, int]
+    seconds: tuple[float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it but the timeline."""
+        run, config = self.profile, self.profile.program.config
+        return {
+            "network": self.network,
+            "rows": config.rows,
+            "cols": config.cols,
+            "stos": config.stos,
+            "config_hash": config.hash_hex,
+            "cycles": run.timeline.cycles,
+            "macs": run.program.macs,
+            "utilisation": run.utilisation,
+            "source": "model",
+            "limit": run.limit,
+            "baselines": self.baselines,
+            "store": run.rest,
+            "compile_seconds": self.seconds[0],
+            "model_seconds": self.seconds[1],
+            "layers": [layer.to_json(config) for layer in run.layers],
+        }
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows and columns, 2 or more")
+    return int(text)
+
+
+def _latency(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cycles, 1 or more")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sw.profile",
+        description="Predict cycles, utilisation, what bounds each layer and what it moves, by a model of the RTL.",
+        epilog="Weights make no difference to cycles: a network of the zoo needs none and is taken untrained.  "
+        "Exit status: 0 done, 2 wrong usage, or a network that does not fit.",
+    )
+    add_network_options(parser)
+    add_target_options(parser)
+    parser.add_argument(
+        "--rows",
+        type=_size,
+        nargs="+",
+        metavar="N",
+        help="sweep over N x N arrays with memories in proportion, instead of --preset or --config",
+    )
+    parser.add_argument(
+        "--latency",
+        type=_latency,
+        default=Memory().latency,
+        metavar="N",
+        help="of DRAM, in cycles (default: %(default)s)",
+    )
+    parser.add_argument("--no-baselines", action="store_true", help="leave out the comparison with other designs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--html", type=Path, metavar="F", help="write a report with pictures (needs rowcast[plot])")
+    parser.add_argument(
+        "--trace", type=Path, metavar="F", help="write when each instruction runs (Chrome trace; not with a sweep)"
+    )
+    return parser
+
+
+def _graph(arguments: dict[str, Any], options: argparse.Namespace) -> Graph:
+    # torch takes seconds to import, which --help and wrong options need not wait for
+    from sw.frontends.networks import quantised_network
+    from sw.frontends.torch_export import import_program
+
+    found = quantised_network(**arguments, calibration=options.calib, pictures=options.calib_pictures)
+    return import_program(found.exported, name=found.name, meta=found.meta)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".pt2", ".onnx"))
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    arguments = network_arguments(options)
+    name = arguments["name"]
+    if arguments["weights"] is None and not _is_file(name) and name.partition(":")[0] != "digits":
+        arguments["random_weights"] = True
+    return arguments
+
+
+def _original(arguments: dict[str, Any], graph: Graph, options: argparse.Namespace) -> Graph:
+    """Return the depthwise network that a variant was made of; the network itself if it is none."""
+    name, _, variant = arguments["name"].partition(":")
+    if _is_file(arguments["name"]) or not variant:
+        return graph
+    plain = {**arguments, "name": name, "weights": None, "random_weights": name != "digits"}
+    return _graph(plain, options)
+
+
+def _run(name: str, graph: Graph, original: Graph | None, config: AcceleratorConfig, memory: Memory) -> Run:
+    started = time.perf_counter()
+    program = compile_graph(graph, config)
+    compiled = time.perf_counter()
+    result = profile(program, memory)
+    seconds = compiled - started, time.perf_counter() - compiled
+    baselines = {}
+    if original is not None:
+        for key, stos in (("im2col", False), ("native_depthwise", True)):
+            twin = compile_graph(original, config.twin(stos=stos))
+            baselines[key] = profile(twin, memory).timeline.cycles
+        baselines["authors"] = network_cycles(graph, config.rows, config.cols)
+    return Run(name, result, baselines, seconds)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before anything takes time, what cannot work."""
+    if options.trace is not None and options.rows is not None and len(options.rows) > 1:
+        raise ValueError(f"--trace {options.trace}: a timeline is of one array, not of a sweep over {options.rows}")
+    for path in (options.html, options.trace):
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: its directory does not exist")
+    if options.html is not None:
+        import importlib.util
+
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ValueError("--html: pictures need matplotlib; install rowcast[plot]")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit status (2: the user's input is wrong)."""
+    options = _parser().parse_args(argv)
+    try:
+        _check(options)
+        configs = [square(size) for size in options.rows] if options.rows else [target(options)]
+        arguments = _arguments(options)
+        graph = _graph(arguments, options)
+        original = None if options.no_baselines else _original(arguments, graph, options)
+        memory = Memory(latency=options.latency)
+        runs = [_run(graph.name, graph, original, config, memory) for config in configs]
+        if options.trace is not None:
+            (run,) = runs
+            document = chrome_trace(run.profile.program, run.profile.timeline.trace)
+            write_atomic(options.trace, json.dumps(document).encode())
+        facts = [run.to_json() for run in runs]
+        if options.html is not None:
+            write_atomic(options.html, html(facts).encode())
+    except (ConfigError, CompileError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(facts[0] if len(facts) == 1 else {"network": graph.name, "runs": facts}, indent=1))
+    elif len(facts) == 1:
+        print(table_text(facts[0]))
+    else:
+        print(sweep_text(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
