@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(path for top in ("hw", "sw", "sim", "tests", "bench") for path in (ROOT / top).rglob("*.py"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROVIDES = {
     "scikit-learn": ["sklearn"],
     "pillow": ["PIL"],
@@ -123,17 +125,29 @@ def test_files_are_short() -> None:
     assert long == {}
 
 
-def test_readme_names_only_what_exists() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for module in set(re.findall(r"python -m ([\w.]+)", readme)):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists() or (ROOT / module.replace(".", "/")).is_dir(), (
-            module
-        )
+@cache
+def options_of(module: str) -> set[str]:
+    """Return the long options that a tool's --help lists."""
+    command = [sys.executable, "-m", module, "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"--[a-z][\w-]*", shown.stdout))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_only_what_exists(path: Path) -> None:
+    text = path.read_text()
+    for module, rest in re.findall(r"python -m (\w+(?:\.\w+)*)([^\n`#]*)", text):
+        source = ROOT / module.replace(".", "/")
+        assert source.with_suffix(".py").exists() or source.is_dir(), module
+        if "--" in rest:
+            assert set(re.findall(r"--[a-z][\w-]*", rest)) <= options_of(module), (module, rest)
+    for file in re.findall(r"`((?:hw|sw|sim|tests|docs|bench)/[\w/.]+)`", text):
+        assert (ROOT / file).exists(), file
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert "://" in link or (path.parent / link).exists(), link
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"^    make (\w+)", readme, re.MULTILINE)):
+    for target in re.findall(r"^    make (\w+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)#]+)\)", readme):
-        assert "://" in link or (ROOT / link).exists(), link
 
 
 def test_changelog_names_the_version() -> None:
