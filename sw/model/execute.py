@@ -38,34 +38,57 @@ _RADIX = 8
 
 @dataclass(frozen=True)
 class ExecCycles:
-    """When an EXEC is through, in cycles after its acceptance.
+    """An EXEC that nothing holds up, in cycles.
 
     Parameters
     ----------
-    last_step
-        The sequencer has issued its last step.
-    done
-        Its last write is visible.
-    drain
-        Of these, cycles in which the next step waited for rows to drain.
+    begin
+        From acceptance to the first operand read.
+    first
+        From there to the last step of the first tile.
+    rest
+        From there to the last step of all.
+    first_rows, last_rows
+        Rows of the first and the last tile.
+    first_out, last_out
+        From a tile's last step to its first row at the result writer (ST-OS: of a full tile); from the last step to
+        the last row.
+    write
+        From the last row to the last write that is visible.
     reads
         Operand reads.
     """
 
-    last_step: int
-    done: int
-    drain: int
+    begin: int
+    first: int
+    rest: int
+    first_rows: int
+    last_rows: int
+    first_out: int
+    last_out: int
+    write: int
     reads: int
+
+    @property
+    def last_step(self) -> int:
+        """From acceptance to the last step."""
+        return self.begin + self.first + self.rest
+
+    @property
+    def done(self) -> int:
+        """From acceptance to the end."""
+        return self.last_step + self.last_out + self.write
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """From the first operand read to the last step: cycles, waits in them, reads, and rows of the last tile."""
+    """From the first operand read to the last step of the first tile, and from there to that of the last one."""
 
-    cycles: int
-    drain: int
+    first: int
+    rest: int
     reads: int
-    last_rows: int
+    first_rows: int = 1
+    last_rows: int = 1
 
 
 def lane_sum_stages(lanes: int) -> int:
@@ -79,22 +102,33 @@ def lane_sum_stages(lanes: int) -> int:
 def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycles:
     """Return the cycles of an EXEC on its own."""
     mode, extra = instruction["mode"], int(config.pipeline_mac)
-    mac = 1 + extra
+    begin, mac = FIRST_STEP, 1 + extra
     if mode in (Mode.STOS_CH, Mode.STOS_LN):
         walk = _channels(config, instruction) if mode == Mode.STOS_CH else _lines(config, instruction)
-        last_step = FIRST_LOAD + walk.cycles
-        rows = last_step + OPERAND + mac + config.rows
+        begin = FIRST_LOAD
+        last_out = OPERAND + mac + config.rows
+        first_out = last_out - (config.rows - 1)
     elif mode == Mode.GEMM:
         walk = _gemm(config, instruction)
-        last_step = FIRST_STEP + walk.cycles - 1
-        rows = last_step + OPERAND + mac + config.rows + config.cols + walk.last_rows - 1
+        first_out = OPERAND + mac + config.rows + config.cols
+        last_out = first_out + walk.last_rows - 1
     else:
-        reads = instruction["cout"] * _tiles(config, instruction) * instruction["kh"] * instruction["kw"]
-        walk = _Walk(reads, 0, reads, 1)
-        last_step = FIRST_STEP + walk.cycles - 1
-        rows = last_step + OPERAND + 1
+        taps = instruction["kh"] * instruction["kw"]
+        reads = instruction["cout"] * _tiles(config, instruction) * taps
+        walk = _Walk(taps - 1, reads - taps, reads)
+        first_out = last_out = OPERAND + 1
     pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
-    return ExecCycles(last_step, rows + OUTPUT + extra + pooling + WRITE, walk.drain, walk.reads)
+    return ExecCycles(
+        begin=begin,
+        first=walk.first,
+        rest=walk.rest,
+        first_rows=walk.first_rows,
+        last_rows=walk.last_rows,
+        first_out=first_out,
+        last_out=last_out,
+        write=OUTPUT + extra + pooling + WRITE,
+        reads=walk.reads,
+    )
 
 
 def _tiles(config: AcceleratorConfig, instruction: Instruction) -> int:
@@ -122,11 +156,10 @@ def _gemm(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     groups = [(instruction["cout"], 1)] if single else _blocks(instruction["cout"], config.rows)
     cycles = total = 0
     for number, (blocks, rows) in enumerate(groups):
-        change = max(steps, config.rows + config.cols - 1) if number else steps
+        change = max(steps, config.rows + config.cols - 1) if number else 0
         cycles += change + (blocks * tiles - 1) * max(steps, rows)
         total += blocks * tiles
-    reads = total * steps
-    return _Walk(cycles, cycles - reads, reads, groups[-1][1])
+    return _Walk(steps - 1, cycles, total * steps, groups[0][1], groups[-1][1])
 
 
 def _channels(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
@@ -135,21 +168,23 @@ def _channels(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     groups = _blocks(instruction["cout"], config.rows)
     reads = sum(blocks * rows for blocks, rows in groups) * tiles * kh
     cycles = sum(blocks * max(rows, kw) for blocks, rows in groups) * tiles * kh
+    rows = groups[0][1]
     # nothing runs before the first window, nothing is loaded during the last taps
-    first = groups[0][1]
-    return _Walk(cycles - max(first, kw) + first + kw, 0, reads, groups[-1][1])
+    first = rows + (kh - 1) * max(rows, kw) + kw
+    return _Walk(first, cycles - kh * max(rows, kw), reads, rows, groups[-1][1])
 
 
 def _lines(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     """Streamed lines: the first window of a phase as for :func:`_channels`, every further one after kw taps."""
     kh, kw, stride = instruction["kh"], instruction["kw"], instruction["sy"]
     captures = [len(range(phase, kh, stride)) for phase in range(min(stride, kh))]
+
+    def tile(rows: int) -> int:
+        return sum(max(rows, kw) + (count - 1) * kw for count in captures)
+
     repeats = instruction["cout"] * _line_tiles(config, instruction)
     groups = _blocks(instruction["out_h"], config.rows)
-    cycles = reads = 0
-    for blocks, rows in groups:
-        for count in captures:
-            cycles += blocks * (max(rows, kw) + (count - 1) * kw)
-            reads += blocks * (rows + count - 1)
-    first = groups[0][1]
-    return _Walk(cycles * repeats - max(first, kw) + first + kw, 0, reads * repeats, groups[-1][1])
+    cycles = repeats * sum(blocks * tile(rows) for blocks, rows in groups)
+    reads = repeats * sum(blocks * (rows + count - 1) for blocks, rows in groups for count in captures)
+    rows = groups[0][1]
+    return _Walk(tile(rows) - max(rows, kw) + rows + kw, cycles - tile(rows), reads, rows, groups[-1][1])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode
+from hw.spec.isa import Instruction, Mode, Opcode, Queue
 from hw.spec.program import Layer, Program
 from sw.compiler.traffic import LayerTraffic, traffic
 from sw.model.channels import Memory
 from sw.model.execute import exec_cycles
 from sw.model.layers import layer_cycles
 from sw.model.timeline import Timeline, timeline
+from sw.model.trace import TraceEvent
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 
@@ -31,7 +32,7 @@ class LayerProfile:
     cycles
         From the end of the layer before to the end of its last EXEC.
     busy
-        Cycles of its EXECs; in the others it waited for data or room.
+        Of these, those in which one of its EXECs was in progress; in the others it waited for data or room.
     limits
         Least cycles that each resource would take: ``compute`` (MACs over PEs), ``input`` and ``output`` (pixels over
         columns), ``weight port`` (weights over rows), ``DRAM`` (beats of the busier direction).
@@ -119,17 +120,33 @@ def profile(program: Program, memory: Memory | None = None) -> Profile:
     run = timeline(program, memory)
     stream = program.instructions()
     *shares, rest = layer_cycles(program, run.trace, run.cycles)
+    busy = _busy(run.trace)
     layers = [
-        _layer(program.config, layer, [stream[pc] for pc in layer.instructions], share.cycles, moved)
+        _layer(program.config, layer, {pc: stream[pc] for pc in layer.instructions}, share.cycles, busy, moved)
         for layer, share, moved in zip(program.layers, shares, traffic(program).layers, strict=True)
     ]
     return Profile(program, run, layers, rest.cycles)
 
 
+def _busy(trace: Sequence[TraceEvent]) -> dict[int, int]:
+    """Return by index the cycles in which an EXEC, and none before it, is in progress."""
+    result, before = {}, 0
+    for event in trace:
+        if event.queue == Queue.EXEC:
+            result[event.pc] = event.done - max(event.start, before)
+            before = event.done
+    return result
+
+
 def _layer(
-    config: AcceleratorConfig, layer: Layer, instructions: Sequence[Instruction], cycles: int, moved: LayerTraffic
+    config: AcceleratorConfig,
+    layer: Layer,
+    instructions: Mapping[int, Instruction],
+    cycles: int,
+    busy: Mapping[int, int],
+    moved: LayerTraffic,
 ) -> LayerProfile:
-    execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
+    execs = [instruction for instruction in instructions.values() if instruction.opcode == Opcode.EXEC]
     costs = [exec_cycles(config, instruction) for instruction in execs]
     dense = execs[0]["mode"] == Mode.GEMM and not execs[0]["depthwise"]
     outputs = sum(item["cout"] * item["out_h"] * item["out_w"] for item in execs)
@@ -151,7 +168,7 @@ def _layer(
         mode=Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else ""),
         macs=layer.macs,
         cycles=cycles,
-        busy=sum(cost.done for cost in costs),
+        busy=sum(busy.get(pc, 0) for pc in instructions),
         limits={name: round(value) for name, value in limits.items()},
         loaded=moved.loaded,
         stored=moved.stored,

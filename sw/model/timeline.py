@@ -15,7 +15,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import INSTRUCTION_BYTES, QUEUE_OF, Instruction, Opcode, Queue
 from hw.spec.program import Program
 from sw.model.channels import FETCH, NEVER, LoadChannel, Memory, StoreChannel
-from sw.model.execute import ExecCycles, exec_cycles
+from sw.model.exec_unit import ExecUnit
 from sw.model.trace import TraceEvent
 
 __all__ = ["Timeline", "timeline"]
@@ -72,11 +72,6 @@ def timeline(program: Program, memory: Memory | None = None) -> Timeline:
     return _Machine(program.config, program.instructions(), memory or Memory()).run()
 
 
-def exec_ready(before: ExecCycles, accepted: int, following: Instruction) -> int:
-    """Return when the execute unit, which accepted an EXEC in a cycle, can accept the following one."""
-    return accepted + before.done + 1
-
-
 class _Queue:
     """An instruction queue and its unit."""
 
@@ -94,6 +89,7 @@ class _Machine:
     def __init__(self, config: AcceleratorConfig, stream: Sequence[Instruction], memory: Memory) -> None:
         self.config, self.stream = config, stream
         self.loads, self.stores = LoadChannel(config, memory), StoreChannel(config, memory)
+        self.execs = ExecUnit(config)
         pcs: dict[Queue, list[int]] = {queue: [] for queue in Queue}
         for pc, instruction in enumerate(stream):
             if instruction.opcode in QUEUE_OF:
@@ -211,10 +207,8 @@ class _Machine:
         unit.accepted.append(now)
         unit.ready = now + 1
         if queue == Queue.EXEC:
-            cost = exec_cycles(self.config, instruction)
-            following = unit.pcs[count + 1] if count + 1 < len(unit.pcs) else pc
-            unit.ready = exec_ready(cost, now, self.stream[following])
-            self._finish(queue, pc, now + cost.done)
+            done, unit.ready = self.execs.accept(now, instruction)
+            self._finish(queue, pc, done)
         elif queue == Queue.STORE:
             done, unit.ready = self.stores.store(now, instruction)
             self._finish(queue, pc, done)

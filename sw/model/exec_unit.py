@@ -1,0 +1,77 @@
+"""The execute unit: how EXECs follow each other, the next one's steps while the one before drains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import Instruction, Mode
+from sw.model.execute import exec_cycles
+
+__all__ = ["NEXT_INSTRUCTION", "OVERLAP", "ExecUnit"]
+
+OVERLAP = False
+"""Whether the hardware accepts an EXEC while the one before drains; if not, all that follows never waits."""
+
+NEXT_INSTRUCTION = 3
+"""Cycles from an instruction's last row at the result writer to the next one's first, at least."""
+
+_MODE_CHANGE = 2
+"""Cycles before the last row in which the array may take up its other mode, for steps that follow it."""
+
+
+LONG_AGO = -(1 << 30)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The EXEC before: its last row, its end, and what the next one waits for in the writer."""
+
+    last_row: int = LONG_AGO
+    done: int = LONG_AGO
+    taken: int = LONG_AGO  # the writer is ready for the next one
+    pooled: int = LONG_AGO  # a tile may end after pooling
+
+
+class ExecUnit:
+    """Accepts EXECs one after another."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        self._before = _Before()
+        self._older_done = LONG_AGO  # end of the EXEC before that
+        self._stos = False  # the array's mode
+        self._gemm_end, self._gemm_rows = LONG_AGO, 0  # of the last tile in GEMM mode
+
+    def accept(self, now: int, instruction: Instruction) -> tuple[int, int]:
+        """Accept an EXEC; return when it is done, and when the next one can be accepted."""
+        config, before = self.config, self._before
+        cost = exec_cycles(config, instruction)
+        mode = instruction["mode"]
+        direct, stos = mode in (Mode.VEC, Mode.MAX), mode in (Mode.STOS_CH, Mode.STOS_LN)
+
+        begin = max(now + cost.begin, self._older_done if instruction["overlap"] else before.done)
+        if not direct and stos != self._stos:
+            begin = max(begin, max(now + 2, before.last_row - _MODE_CHANGE) + 1)
+            self._stos = stos
+        # Rows of two EXECs are apart, those that are pooled until they are written.
+        end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, before.pooled)
+        if mode == Mode.GEMM:
+            apart = self._gemm_rows if cost.first_rows == self._gemm_rows else config.rows + config.cols - 1
+            end = max(end, self._gemm_end + apart)
+        last_step = end + cost.rest
+        last_row = last_step + cost.last_out
+        done = last_row + cost.write
+        if mode == Mode.GEMM:
+            self._gemm_end, self._gemm_rows = last_step, cost.last_rows
+
+        taken = max(now + 1, before.taken)
+        written = done - 2
+        self._older_done = before.done
+        self._before = _Before(
+            last_row,
+            done,
+            written + 1 if instruction["gap"] else last_row + NEXT_INSTRUCTION - 1,
+            written + 2 if instruction["gap"] else before.pooled,
+        )
+        return done, (max(last_step, taken) if OVERLAP else done) + 1
