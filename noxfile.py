@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained | rtl``.
+"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained | rtl | model``.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -80,6 +80,12 @@ def rtl(session: nox.Session) -> None:
     if not session.posargs:
         env = {"ROWCAST_RTL_NETWORKS": "20"}
         session.run(interpreter, "-m", "pytest", "-q", "tests/sim/test_rtl_networks.py", env=env, external=True)
+
+
+@nox.session
+def model(session: nox.Session) -> None:
+    """Compare the cycle model with RTL on whole networks (arguments go to sim.model_accuracy)."""
+    session.run(python(session), "-m", "sim.model_accuracy", *session.posargs, external=True)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Cycles of one EXEC instruction, in closed form, as long as its operand reads win their bank.
+"""Cycles of one EXEC instruction, in closed form.
 
 The array computes a tile while the one before drains, so a tile costs the longer of the two; an instruction adds the
 time to its first step and from its last one to its last write.  Steps and tiles are those of
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode
+from sw.model.banks import shared_share
 
 __all__ = ["ExecCycles", "exec_cycles", "lane_sum_stages"]
 
@@ -117,11 +118,16 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         reads = instruction["cout"] * _tiles(config, instruction) * taps
         walk = _Walk(taps - 1, reads - taps, reads)
         first_out = last_out = OPERAND + 1
+    # A second operand has the right of way: each of its reads but those of the last tile, whose operands are read by
+    # then, costs an operand read its turn, unless the port has turns to spare.
+    rows = instruction["cout"] * _tiles(config, instruction) - walk.last_rows
+    spare = walk.first + 1 + walk.rest - walk.reads
+    lost = max(0, round(shared_share(config, instruction) * rows) - spare)
     pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
     return ExecCycles(
         begin=begin,
         first=walk.first,
-        rest=walk.rest,
+        rest=walk.rest + lost,
         first_rows=walk.first_rows,
         last_rows=walk.last_rows,
         first_out=first_out,

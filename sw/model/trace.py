@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hw.spec.isa import Queue
 from hw.spec.program import Program
 
-__all__ = ["TraceEvent", "chrome_trace"]
+__all__ = ["TraceEvent", "chrome_trace", "since_start"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,17 @@ class TraceEvent:
     pc: int
     start: int
     done: int
+
+
+def since_start(measured: Sequence[TraceEvent], predicted: Sequence[TraceEvent]) -> list[TraceEvent]:
+    """Return a measured trace in the model's time.
+
+    A simulator counts from the bus access that starts the program; the model from the command itself, some cycles
+    later.  The first instruction tells how many.
+    """
+    first = min(predicted, key=lambda event: event.pc)
+    early = next(event.start for event in measured if event.pc == first.pc) - first.start
+    return [replace(event, start=event.start - early, done=event.done - early) for event in measured]
 
 
 def chrome_trace(program: Program, events: Sequence[TraceEvent]) -> dict[str, Any]:

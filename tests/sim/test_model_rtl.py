@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import cache
 
@@ -19,7 +18,8 @@ from hw.ports import WriteSignature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Queue
 from hw.spec.program import Program
-from sim.backend import Int8Array, Result
+from sim import model_accuracy
+from sim.backend import Int8Array
 from sim.memory import LATENCY
 from sim.verilator.backend import VerilatorBackend
 from sw.compiler import compile_graph
@@ -27,12 +27,15 @@ from sw.model import bursts, channels, execute
 from sw.model import timeline as timelines
 from sw.model.channels import Memory
 from sw.model.timeline import timeline
-from sw.model.trace import TraceEvent
+from sw.model.trace import since_start
 from tests.sim import rtl_configs
 from tests.sw.random_networks import networks_for
 
 CONFIGS = {name: rtl_configs.CONFIGS[name] for name in ("tiny", "4x24", "plain")}
 COUNT = 6
+SLACK = 0.1
+"""Of the collisions that there are, the share by which the model may exaggerate."""
+
 CONFLICTS = ("EXEC_PORT", "LOAD_PORT", "STORE_PORT")
 
 
@@ -52,13 +55,6 @@ def programs(config: AcceleratorConfig) -> list[tuple[Program, dict[str, Int8Arr
     ]
 
 
-def since_start(result: Result, first: TraceEvent) -> list[TraceEvent]:
-    """Return a measured trace whose cycles count from the start command, as the model's do, not from its bus access."""
-    (mine,) = (event for event in result.trace if event.pc == first.pc)
-    early = mine.start - first.start
-    return [dataclasses.replace(event, start=event.start - early, done=event.done - early) for event in result.trace]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("latency", [64, 3, 200])
 @pytest.mark.parametrize("number", range(COUNT))
@@ -69,16 +65,22 @@ def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -
     predicted = timeline(program, Memory(latency=latency))
     conflicts = sum(measured.counters[name] for name in CONFLICTS)
     if conflicts:
-        assert 0 <= measured.cycles - predicted.cycles <= conflicts
+        assert -SLACK * conflicts <= measured.cycles - predicted.cycles <= conflicts
     else:
         assert predicted.cycles == measured.cycles
         real, model = (
             {event.pc: event for event in trace}
-            for trace in (since_start(measured, predicted.trace[0]), predicted.trace)
+            for trace in (since_start(measured.trace, predicted.trace), predicted.trace)
         )
         assert {pc: event.done for pc, event in model.items()} == {pc: event.done for pc, event in real.items()}
         execs = [pc for pc, event in real.items() if event.queue == Queue.EXEC]
         assert [model[pc] for pc in execs] == [real[pc] for pc in execs]
+
+
+@pytest.mark.slow
+def test_digits_within_the_limits() -> None:
+    """A network that is too large for the scratchpad; the tool's status says that all layers are near enough."""
+    assert model_accuracy.main(["digits@tiny"]) == 0
 
 
 @pytest.mark.slow

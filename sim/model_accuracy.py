@@ -1,0 +1,169 @@
+"""The cycle model against RTL on whole networks: ``python -m sim.model_accuracy``.
+
+Networks of the zoo are taken untrained and run once on random pixels: neither makes a difference to cycles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.spec.config import ConfigError
+from hw.spec.program import Program
+from sim.backend import Result, SimulationError
+from sim.memory import LATENCY
+from sim.verilator.backend import VerilatorBackend
+from sim.verilator.toolchain import ToolchainError
+from sim.whole_cases import Case, parse_case
+from sw.model.channels import Memory
+from sw.model.layers import layer_cycles
+from sw.model.timeline import timeline
+from sw.model.trace import since_start
+
+__all__ = ["Accuracy", "compare", "main"]
+
+CASES = ("mobilenet_v2:fuse_half@edge16", "mobilenet_v2:fuse_half@edge32", "digits@tiny", "digits@edge8")
+NETWORK_LIMIT = 0.01
+LAYER_LIMIT = 0.03
+SHORT_LAYER = 500
+"""Cycles that a layer may be off whatever its length."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Measured and predicted cycles.
+
+    Parameters
+    ----------
+    measured, predicted
+        Of the whole run.
+    layers
+        Name, measured and predicted cycles.
+    conflicts
+        Cycles lost to accesses of one bank, by counter: what the model leaves out.
+    seconds
+        That the prediction took.
+    """
+
+    measured: int
+    predicted: int
+    layers: list[tuple[str, int, int]]
+    conflicts: dict[str, int]
+    seconds: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured cycles, less 1."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def worst(self) -> list[tuple[str, int, int]]:
+        """Layers that are off by more than LAYER_LIMIT and SHORT_LAYER, the worst first."""
+        off = [item for item in self.layers if abs(item[2] - item[1]) > max(LAYER_LIMIT * item[1], SHORT_LAYER)]
+        return sorted(off, key=lambda item: -abs(item[2] - item[1]))
+
+    @property
+    def good(self) -> bool:
+        """Whether the network and all of its layers are within the limits."""
+        return abs(self.error) <= NETWORK_LIMIT and not self.worst
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "error": self.error,
+            "good": self.good,
+            "conflicts": self.conflicts,
+            "seconds": self.seconds,
+            "layers": [{"name": name, "measured": real, "predicted": said} for name, real, said in self.layers],
+        }
+
+
+def compare(program: Program, result: Result, memory: Memory | None = None) -> Accuracy:
+    """Compare a run on RTL with its prediction."""
+    assert result.cycles is not None  # RTL always counts
+    started = time.perf_counter()
+    predicted = timeline(program, memory)
+    seconds = time.perf_counter() - started
+    real = layer_cycles(program, since_start(result.trace, predicted.trace), result.cycles)
+    said = layer_cycles(program, predicted.trace, predicted.cycles)
+    layers = [(a.name, a.cycles, b.cycles) for a, b in zip(real, said, strict=True)]
+    conflicts = {name: result.counters[name] for name in ("EXEC_PORT", "LOAD_PORT", "STORE_PORT")}
+    return Accuracy(result.cycles, predicted.cycles, layers, conflicts, seconds)
+
+
+def _program(case: Case) -> Program:
+    from sw.compiler import compile_graph
+    from sw.frontends.networks import quantised_network
+    from sw.frontends.torch_export import import_program
+
+    found = quantised_network(case.network, random_weights=case.network.partition(":")[0] != "digits")
+    return compile_graph(import_program(found.exported, name=found.name, meta=found.meta), case.config)
+
+
+def _measure(case: Case) -> Accuracy:
+    program = _program(case)
+    rng = np.random.default_rng(0)
+    inputs = {spec.name: rng.integers(-128, 128, spec.shape, dtype=np.int8) for spec in program.inputs}
+    with VerilatorBackend(case.config, latency=LATENCY) as backend:
+        return compare(program, backend.run(program, inputs), Memory(latency=LATENCY))
+
+
+def _line(case: Case, found: Accuracy) -> str:
+    text = (
+        f"{case}: {found.measured:,} cycles on RTL, {found.predicted:,} predicted ({100 * found.error:+.2f} %) in "
+        f"{found.seconds:.2f} s"
+    )
+    for name, real, said in found.worst:
+        text += f"\n  {name}: {real:,} on RTL, {said:,} predicted ({100 * (said / real - 1):+.1f} %)"
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.model_accuracy",
+        description="Compare the cycles that the model predicts with those of generated RTL in Verilator.",
+        epilog=f"Exit status: 0 networks within {100 * NETWORK_LIMIT:g} % and their layers within "
+        f"{100 * LAYER_LIMIT:g} % or {SHORT_LAYER} cycles, 1 not, or a run failed, 2 wrong usage.",
+    )
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        default=CASES,
+        metavar="NETWORK[@PRESET]",
+        help=f"a network of the zoo or digits, on edge16 or another preset (default: {' '.join(CASES)})",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit status."""
+    options = _parser().parse_args(argv)
+    rows: dict[str, Accuracy] = {}
+    try:
+        for case in [parse_case(text) for text in options.cases]:
+            rows[str(case)] = found = _measure(case)
+            if not options.json:
+                print(_line(case, found), flush=True)
+    except (ConfigError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (ToolchainError, SimulationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps({name: found.to_json() for name, found in rows.items()}, indent=1))
+    return 0 if all(found.good for found in rows.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
