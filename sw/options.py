@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
+from sw.defaults import (
+    CALIBRATION_PICTURES,
+    DEFAULT_OBSERVER,
+    OBSERVERS,
+    ZOO_CLASSES,
+    ZOO_RESOLUTION,
+    ZOO_WIDTH,
+)
 
 __all__ = [
     "add_network_options",
@@ -52,22 +60,22 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calib",
         metavar="F",
-        help="what to calibrate with: for the zoo pictures (a folder, a tar with labels.csv or an .npz), for a "
-        "floating-point file the same, or preprocessed inputs (a .npy or a folder of them)",
+        help="what to calibrate with: pictures (a folder or a tar of them, labelled or not, or an .npz), and for "
+        "a floating-point file also preprocessed inputs (a .npy or a folder of them)",
     )
     parser.add_argument(
         "--calib-pictures",
         metavar="N",
         type=count,
-        default=64,
+        default=CALIBRATION_PICTURES,
         help="pictures to calibrate with at most, spread over the set (default: %(default)s)",
     )
     parser.add_argument(
         "--observer",
-        metavar="KIND",
-        default="percentile",
-        help="how calibration sets the ranges of activations: percentile, histogram (least squared error) or minmax "
-        "(default: %(default)s)",
+        choices=OBSERVERS,
+        default=DEFAULT_OBSERVER,
+        help="how calibration sets the ranges of activations: least squared error (histogram), almost all values "
+        "(percentile) or all (minmax) (default: %(default)s)",
     )
     parser.add_argument(
         "--bias-correction",
@@ -79,14 +87,19 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--input-shape",
         metavar="CxHxW",
         type=_sizes,
-        help="input shape of an .onnx file that leaves it open, or of a network of the zoo (default 3x224x224)",
+        help="input shape of an .onnx file that leaves it open, or of a network of the zoo "
+        f"(default 3x{ZOO_RESOLUTION}x{ZOO_RESOLUTION})",
     )
     _add_picture_options(parser)
     parser.add_argument(
-        "--width", metavar="W", type=float, default=1.0, help="of a network of the zoo: multiplier of the channels"
+        "--width",
+        metavar="W",
+        type=float,
+        default=ZOO_WIDTH,
+        help="of a network of the zoo: multiplier of the channels (default: %(default)s)",
     )
     parser.add_argument(
-        "--classes", metavar="N", type=int, default=1000, help="of a network of the zoo (default: %(default)s)"
+        "--classes", metavar="N", type=int, default=ZOO_CLASSES, help="of a network of the zoo (default: %(default)s)"
     )
     parser.add_argument("--class-names", metavar="F", help="text file with the name of a class in each line")
 

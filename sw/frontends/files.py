@@ -152,7 +152,7 @@ def file_batches(
     if calibration is None:
         raise QuantisationError(
             f"{path}: a floating-point network must be calibrated; give --calib with a .npy of preprocessed inputs "
-            f"(N, {sizes}) or a folder of such files, or with a folder or tar of pictures and {_OPTIONS}"
+            f"(N, {sizes}) or a folder of such files, or with a folder, tar or .npz of pictures and {_OPTIONS}"
         )
     calibration = Path(calibration)
     if not calibration.exists():

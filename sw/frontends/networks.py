@@ -13,6 +13,14 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from sw.defaults import (
+    CALIBRATION_PICTURES,
+    DEFAULT_OBSERVER,
+    ZOO_CLASSES,
+    ZOO_RESOLUTION,
+    ZOO_WIDTH,
+    ObserverKind,
+)
 from sw.frontends.calibration import picture_batches
 from sw.frontends.files import (
     META_FILE,
@@ -27,10 +35,9 @@ from sw.frontends.files import (
 from sw.nn import zoo
 from sw.nn.digits import CLASSES, INPUT_SHAPE, DigitsVariant, digits_calibration, load_digits_network
 from sw.nn.weights import WeightsError
-from sw.quant import ObserverKind, QuantisationError, export_program, load, quantise
+from sw.quant import QuantisationError, export_program, load, quantise
 
 __all__ = [
-    "CALIBRATION_PICTURES",
     "META_FILE",
     "FloatNetwork",
     "QuantisedNetwork",
@@ -45,11 +52,6 @@ _DIGITS: dict[str, DigitsVariant] = {
     "digits:fuse_full": "full",
 }
 _ZOO = tuple(name for name in zoo.names() if ":" not in name)
-
-CALIBRATION_PICTURES = 64
-"""How many pictures a network of the zoo is calibrated with, if not told otherwise."""
-
-_SIZE = (1.0, 1000)  # width and classes of the networks of the zoo, as published
 
 _NOISE = (2, 8)  # batches and inputs of each, which calibrate untrained networks
 
@@ -109,8 +111,8 @@ def float_network(
     *,
     weights: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
-    width: float = 1.0,
-    classes: int = 1000,
+    width: float = ZOO_WIDTH,
+    classes: int = ZOO_CLASSES,
     random_weights: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
@@ -160,7 +162,7 @@ def _check_arguments(
     from_zoo = _from_zoo(name)
     if random_weights and not from_zoo:
         raise UnknownNetworkError(f"--random-weights is for networks of the zoo; {name} brings its own")
-    if size != _SIZE and not from_zoo:
+    if size != (ZOO_WIDTH, ZOO_CLASSES) and not from_zoo:
         raise UnknownNetworkError(f"--width and --classes are for networks of the zoo; {name} has its own")
     if input_shape is not None and not from_zoo and not name.endswith(".onnx"):
         raise UnknownNetworkError(f"--input-shape is for .onnx files and networks of the zoo; {name} has its own")
@@ -182,13 +184,13 @@ def quantised_network(
     weights: str | Path | None = None,
     calibration: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
-    width: float = 1.0,
-    classes: int = 1000,
+    width: float = ZOO_WIDTH,
+    classes: int = ZOO_CLASSES,
     pictures: int = CALIBRATION_PICTURES,
     random_weights: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
-    observer: ObserverKind = "percentile",
+    observer: ObserverKind = DEFAULT_OBSERVER,
     bias_correction: bool = True,
     progress: Progress | None = None,
 ) -> QuantisedNetwork:
@@ -280,7 +282,7 @@ def _checked(network: QuantisedNetwork) -> QuantisedNetwork:
 
 def _resolution(name: str, input_shape: Sequence[int] | None) -> int:
     if input_shape is None:
-        return 224
+        return ZOO_RESOLUTION
     if len(input_shape) != 3 or input_shape[0] != 3 or input_shape[1] != input_shape[2]:
         shape = "x".join(map(str, input_shape))
         raise UnknownNetworkError(f"--input-shape {shape}: {name} takes square colour pictures, such as 3x160x160")
@@ -313,7 +315,7 @@ def _zoo_batches(
         return picture_batches(calibration, about, pictures)
     if not random_weights:
         raise QuantisationError(
-            f"{about.name}: must be calibrated; give --calib with a folder of pictures, or a tar with labels.csv"
+            f"{about.name}: must be calibrated; give --calib with pictures: a folder, a tar or an .npz of them"
         )
     generator = torch.Generator().manual_seed(0)
     return list(torch.randn(_NOISE[0], _NOISE[1], *about.input_shape, generator=generator))

@@ -35,10 +35,9 @@ from __future__ import annotations
 
 from sw.quant import _quiet as _quiet  # before anything else imports torchao
 from sw.quant.pt2e import QuantisationError, calibrate, export_program, load, prepare, quantise, save
-from sw.quant.quantizer import ObserverKind, RowcastQuantizer, UnsupportedOperatorError
+from sw.quant.quantizer import RowcastQuantizer, UnsupportedOperatorError
 
 __all__ = [
-    "ObserverKind",
     "QuantisationError",
     "RowcastQuantizer",
     "UnsupportedOperatorError",

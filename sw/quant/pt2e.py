@@ -15,9 +15,10 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from hw.spec.program import write_atomic
+from sw.defaults import DEFAULT_OBSERVER, ObserverKind
 from sw.quant.bias_correction import correct_biases
 from sw.quant.bias_range import fit_biases
-from sw.quant.quantizer import ObserverKind, RowcastQuantizer
+from sw.quant.quantizer import RowcastQuantizer
 from sw.quant.rewrite import copied
 
 __all__ = ["QuantisationError", "calibrate", "export_program", "load", "prepare", "quantise", "save"]
@@ -37,7 +38,7 @@ def prepare(
     model: nn.Module,
     example_inputs: tuple[Tensor, ...],
     *,
-    observer: ObserverKind = "percentile",
+    observer: ObserverKind = DEFAULT_OBSERVER,
     training: bool = False,
 ) -> GraphModule:
     """Export a network with a free batch size, fold batch normalisation and insert observers.
@@ -107,7 +108,7 @@ def quantise(
     example_inputs: tuple[Tensor, ...],
     batches: Iterable[Tensor],
     *,
-    observer: ObserverKind = "percentile",
+    observer: ObserverKind = DEFAULT_OBSERVER,
     bias_correction: bool = True,
     progress: Progress | None = None,
 ) -> GraphModule:

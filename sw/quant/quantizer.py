@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Literal, get_args
 
 import torch
 from torch.fx import GraphModule, Node
@@ -25,6 +24,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from sw.defaults import DEFAULT_OBSERVER, OBSERVERS, ObserverKind
 from sw.quant.arguments import arguments, pair
 from sw.quant.needs import need
 from sw.quant.observers import PercentileObserver, ResultObserver
@@ -42,14 +42,11 @@ __all__ = [
     "ACTIVATION_MAX",
     "ACTIVATION_MIN",
     "WEIGHT_MAX",
-    "ObserverKind",
     "RowcastQuantizer",
     "UnsupportedOperatorError",
 ]
 
 aten = torch.ops.aten
-
-ObserverKind = Literal["histogram", "percentile", "minmax"]
 
 ACTIVATION_MIN, ACTIVATION_MAX = -128, 127
 WEIGHT_MAX = 127
@@ -250,10 +247,10 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
         If the observer is unknown.
     """
 
-    def __init__(self, observer: ObserverKind = "percentile", *, training: bool = False) -> None:
+    def __init__(self, observer: ObserverKind = DEFAULT_OBSERVER, *, training: bool = False) -> None:
         super().__init__()
-        if observer not in get_args(ObserverKind):
-            raise ValueError(f"observer {observer!r} is unknown; use one of {', '.join(get_args(ObserverKind))}")
+        if observer not in OBSERVERS:
+            raise ValueError(f"observer {observer!r} is unknown; use one of {', '.join(OBSERVERS)}")
         self.activation = activation_spec(observer, training=training)
         self.result = activation_spec(None, training=training)
         self.weight = weight_spec(training=training)

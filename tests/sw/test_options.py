@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hw.spec.config import PRESETS, ConfigError
+from sw.defaults import OBSERVERS
 from sw.frontends.networks import quantised_network
 from sw.nn import pretrained
 from sw.options import add_network_options, add_target_options, network_arguments, quantisation_arguments, target
@@ -23,12 +24,19 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 
 def test_defaults_are_those_of_the_function_they_are_for() -> None:
-    """The options know them too, because --help shows them without importing torch."""
     options = parse("digits")
     parameters = inspect.signature(quantised_network).parameters
     given = {**network_arguments(options), **quantisation_arguments(options)}
     assert given.pop("name") == "digits" and given.keys() == parameters.keys() - {"name", "progress"}
     assert given == {name: parameters[name].default for name in given}
+
+
+def test_an_unknown_observer_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse("mobilenet_v2", "--observer", "percentil")
+    assert left.value.code == 2
+    message = capsys.readouterr().err
+    assert "--observer: invalid choice: 'percentil'" in message and all(kind in message for kind in OBSERVERS)
 
 
 def test_published_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

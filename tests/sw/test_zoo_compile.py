@@ -130,7 +130,7 @@ def test_refusals(folder: Path, weights: Path, tmp_path: Path, capsys: pytest.Ca
     lite = ["efficientnet_lite0", *SHAPE]
     for arguments, message in [
         ([*lite, *calib], "no trained weights come with it; give a checkpoint with --weights"),
-        ([*lite, *trained], "must be calibrated; give --calib with a folder of pictures"),
+        ([*lite, *trained], "must be calibrated; give --calib with pictures: a folder, a tar or an .npz"),
         ([*lite, *trained, *calib, "--random-weights"], "exclude each other"),
         ([*lite, *trained, "--calib", str(empty)], "empty: holds no pictures"),
         ([*lite, *trained, "--calib", str(corrupt)], "a.png cannot be decoded"),

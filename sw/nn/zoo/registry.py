@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sw.defaults import ZOO_CLASSES, ZOO_RESOLUTION, ZOO_WIDTH
 from sw.nn.convert import convert
 from sw.nn.fuse import Variant
 from sw.nn.weights import WeightsError
@@ -200,7 +201,7 @@ def parse(name: str) -> Choice:
     return Choice(base, variant, _blocks(match[3], name, network.blocks))
 
 
-def metadata(name: str, *, resolution: int = 224) -> Metadata:
+def metadata(name: str, *, resolution: int = ZOO_RESOLUTION) -> Metadata:
     """Return input shape, preprocessing and parameter naming of a network.
 
     Raises
@@ -223,9 +224,9 @@ def _check(field: str, value: object, good: bool, limit: str) -> None:
 def create(
     name: str,
     *,
-    width: float = 1.0,
-    resolution: int = 224,
-    classes: int = 1000,
+    width: float = ZOO_WIDTH,
+    resolution: int = ZOO_RESOLUTION,
+    classes: int = ZOO_CLASSES,
     weights: str | Path | None = None,
 ) -> nn.Module:
     """Return a network; in evaluation mode if `weights` are given, otherwise untrained.
@@ -278,7 +279,7 @@ def _advice(name: str, state: State, width: float) -> str:
     for candidate in (name, *names()):
         choice = parse(candidate)
         with torch.device("meta"):  # names and shapes only
-            network = _build(choice, width, 224, classes)
+            network = _build(choice, width, ZOO_RESOLUTION, classes)
         if mismatch(network, _NETWORKS[choice.base].rename(state)) is not None:
             continue
         if candidate == name:
@@ -288,5 +289,6 @@ def _advice(name: str, state: State, width: float) -> str:
                 f"these are weights of {candidate!r}: load them there and convert with "
                 f"sw.nn.convert.convert(network, {parse(name).variant!r}, init='middle')"
             )
-        return f"these are weights of {candidate!r}: create that" + (f" with {classes=}" if classes != 1000 else "")
+        size = f" with {classes=}" if classes != ZOO_CLASSES else ""
+        return f"these are weights of {candidate!r}: create that{size}"
     return f"they belong to no network of the zoo at width {width}; it has the names of {metadata(name).naming}"
