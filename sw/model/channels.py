@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction
+from sw.model.banks import Shares
 from sw.model.bursts import bursts
 
 __all__ = ["FETCH", "NEVER", "LoadChannel", "Memory", "StoreChannel"]
@@ -145,6 +146,30 @@ class StoreChannel:
         self._responses: deque[int] = deque([-1] * memory.outstanding, maxlen=memory.outstanding)
         self._address = self._last_read = -1
         self._reads: deque[int] = deque([-1] * _WRITE_SLICE, maxlen=_WRITE_SLICE)  # last reads of bursts
+        self._execs: deque[tuple[int, int, Shares]] = deque(maxlen=2)
+
+    def exec_reads(self, begin: int, end: int, share: Shares) -> None:
+        """Note that an EXEC reads each bank in a share of these cycles; its reads have the right of way."""
+        self._execs.append((begin, end, share))
+
+    def _turns(self, begin: int, beats: int, address: int) -> int:
+        """Return when the last of some reads from an address gets its turn, the first one asked for at `begin`."""
+        bank = address // self.config.act_bank_bytes % self.config.act_banks
+        left = float(beats)
+        now = float(begin)
+        for start, end, share in self._execs:
+            free = 1.0 - float(share[bank])
+            if end <= now or free > 0.99:
+                continue
+            before = max(0.0, start - now)  # undisturbed
+            if left <= before:
+                break
+            now, left = max(now, float(start)), left - before
+            if left <= free * (end - now):
+                return round(now + left / free) - 1
+            left -= free * (end - now)
+            now = float(end)
+        return round(now + left) - 1
 
     def store(self, accepted: int, instruction: Instruction) -> tuple[int, int]:
         """Run a STORE accepted in a cycle; return when it is done, and when the next one can be accepted."""
@@ -153,10 +178,17 @@ class StoreChannel:
         walked = {end - 1 for end in found.row_ends[-3:-2]}
         ready = accepted + len(found.row_ends)
         available = accepted + _STORE_FIRST
+        row, place, row_end = 0, 0, found.row_ends[0]
         for number, beats in enumerate(found.beats):
             begin = max(available + number, self._last_read + 1, self._address)
             self._address = max(begin + 1, responses[0] + 1)
-            self._last_read = max(begin + beats - 1, self._address + beats - BUFFERED_BEATS - self.memory.outstanding)
+            if number == row_end:
+                row, place = row + 1, 0
+                row_end = found.row_ends[row]
+            address = instruction["mem_addr"] + row * instruction["mem_stride"] + place
+            place += beats * self.config.axi_bytes
+            turns = self._turns(begin, beats, address)
+            self._last_read = max(turns, self._address + beats - BUFFERED_BEATS - self.memory.outstanding)
             if number in walked:
                 ready = max(ready, self._reads[0] + 1)
             self._reads.append(self._last_read)

@@ -58,6 +58,8 @@ class ExecCycles:
         From the last row to the last write that is visible.
     reads
         Operand reads.
+    rows
+        Rows that come to the result writer.
     """
 
     begin: int
@@ -69,6 +71,7 @@ class ExecCycles:
     last_out: int
     write: int
     reads: int
+    rows: int
 
     @property
     def last_step(self) -> int:
@@ -120,9 +123,9 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         first_out = last_out = OPERAND + 1
     # A second operand has the right of way: each of its reads but those of the last tile, whose operands are read by
     # then, costs an operand read its turn, unless the port has turns to spare.
-    rows = instruction["cout"] * _tiles(config, instruction) - walk.last_rows
+    rows = instruction["cout"] * _tiles(config, instruction)
     spare = walk.first + 1 + walk.rest - walk.reads
-    lost = max(0, round(shared_share(config, instruction) * rows) - spare)
+    lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
     pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
     return ExecCycles(
         begin=begin,
@@ -134,6 +137,7 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         last_out=last_out,
         write=OUTPUT + extra + pooling + WRITE,
         reads=walk.reads,
+        rows=rows,
     )
 
 

@@ -1,7 +1,8 @@
 """When each instruction of a program starts and ends: fetch, three in-order queues, tokens and the memory.
 
 Cycles count from the start command.  Everything is exact as long as scratchpad accesses of different units meet in no
-bank: such conflicts are left out (the counters EXEC_PORT, LOAD_PORT and STORE_PORT say how many there are).
+bank.  Stores that wait for an EXEC's reads are modelled on average, loads that wait for its writes are not (the
+counters STORE_PORT and LOAD_PORT say how often that is).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import INSTRUCTION_BYTES, QUEUE_OF, Instruction, Opcode, Queue
 from hw.spec.program import Program
+from sw.model.banks import read_share
 from sw.model.channels import FETCH, NEVER, LoadChannel, Memory, StoreChannel
 from sw.model.exec_unit import ExecUnit
+from sw.model.execute import exec_cycles
 from sw.model.trace import TraceEvent
 
 __all__ = ["Timeline", "timeline"]
@@ -208,6 +211,10 @@ class _Machine:
         unit.ready = now + 1
         if queue == Queue.EXEC:
             done, unit.ready = self.execs.accept(now, instruction)
+            cost = exec_cycles(self.config, instruction)
+            begin, end = done - cost.done + cost.begin, done - cost.write
+            share = read_share(self.config, instruction, cost.reads, cost.rows, end - begin)
+            self.stores.exec_reads(begin, end, share)
             self._finish(queue, pc, done)
         elif queue == Queue.STORE:
             done, unit.ready = self.stores.store(now, instruction)

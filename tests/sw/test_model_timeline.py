@@ -14,7 +14,7 @@ from hw.spec.program import Program
 from sw.compiler import compile_graph
 from sw.compiler.traffic import loaded_bytes
 from sw.model.bursts import bursts
-from sw.model.channels import Memory
+from sw.model.channels import Memory, StoreChannel
 from sw.model.timeline import timeline
 from sw.model.trace import TraceEvent
 from tests.sw.ir_graphs import block_net
@@ -71,6 +71,21 @@ def test_a_taker_starts_after_its_giver(program: Program) -> None:
             assert all(take.start > give.done for take, give in zip(takes, gives, strict=False))
             pairs += len(takes)
     assert pairs > 10
+
+
+def test_a_store_waits_for_the_reads_of_an_exec_in_its_bank() -> None:
+    """1024 bytes are 128 beats: at once, at half speed while an EXEC takes every second turn, or when it ends."""
+    store = Instruction(Opcode.STORE, {"rows": 1, "row_bytes": 1024, "mem_addr": 0})
+
+    def cycles(*share: float) -> int:
+        channel = StoreChannel(CONFIG, Memory())
+        channel.exec_reads(0, 1000, np.array(share))
+        return channel.store(0, store)[0]
+
+    alone = cycles(0.0, 1.0)
+    assert alone == pytest.approx(128 + 64 + 10, abs=2)
+    assert cycles(0.5, 0.0) == pytest.approx(alone + 128, abs=2)
+    assert cycles(1.0, 0.0) == pytest.approx(alone + 1000, abs=5)
 
 
 def test_slower_memory_takes_longer(program: Program) -> None:
