@@ -19,6 +19,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import EXEC, EXEC_LIMITS, Activation, Mode, ResidualOp
 from hw.stos_sequencer import StosSequencer
+from hw.token_queue import IN_FLIGHT_DEPTH
 
 __all__ = ["EXEC_EVENTS", "ExecUnit"]
 
@@ -30,14 +31,26 @@ OPERAND_LATENCY = ReadSignature.READ_LATENCY
 
 
 class ExecUnit(Component):
-    """Runs EXEC instructions one after another: a sequencer feeds the array, the result writer takes its rows.
+    """Runs EXEC instructions: a sequencer feeds the array, the result writer takes its rows.
 
-    An instruction starts when the one before has written its last byte, so program order alone protects the
-    scratchpad between EXECs.  Its first operand is asked for 5 cycles after it was accepted (ST-OS: 6).  VEC and MAX
-    use a running maximum per column (of one pixel: VEC) in place of the array.
+    Two instructions are under way: the *front*, checked and walked by its sequencer, and the *back*, whose rows the
+    writer takes.  The front moves on to the back as soon as the writer has taken the last row of the one before; the
+    next one is accepted when the front's sequencer has issued its last step and the back has taken it over.
+
+    * Without ``overlap`` an instruction asks for its first operand in the cycle in which the last byte of the one
+      before can be read, so program order alone protects the scratchpad.  With ``overlap`` it may begin at once (if all
+      but the one before have been written): its steps follow those of the one before as tiles of one instruction do.
+    * Its first tile may end when the rows will meet neither those of the one before nor its configuration in the
+      writer.  A pooling instruction must have left the writer altogether.
+    * Between GEMM and ST-OS the array changes its mode behind the last row.  VEC and MAX, which use a running maximum
+      per column (of one pixel: VEC) in place of the array, need not wait for it but for their turn in the writer.
+
+    If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6).  ``done``
+    comes in order.
 
     Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
     entry in use lies beyond its memory (its address; of a vector, lane 0's).  What was written before stays.
+    Instructions before the faulty one are finished before its error is reported.
 
     Parameters
     ----------
@@ -103,7 +116,7 @@ class ExecUnit(Component):
         m.submodules.gemm = gemm = GemmSequencer(config)
         m.submodules.writer = writer = ResultWriter(config)
 
-        # --- instruction
+        # --- front: the instruction whose steps are issued, the newest one
         cfg, pc = Signal(layout), Signal(PC_WIDTH)
         direct, is_stos = Signal(), Signal()  # direct: past the array
         m.d.comb += [
@@ -112,43 +125,81 @@ class ExecUnit(Component):
             gemm.cfg.eq(cfg),
             writer.cfg.eq(cfg),
         ]
-        failed = Signal()
-        start, idle, running = Signal(), Signal(), Signal()
-        with m.FSM(name="state"):
+        accept, start, running, active = Signal(), Signal(), Signal(), Signal()
+        idle, checking = Signal(), Signal()
+        illegal, illegal_value = Signal(), Signal(32)
+        handed = Signal()  # the front is the back too
+        failing = Signal()  # an error has been found
+        m.d.comb += [
+            unit.instr.ready.eq((idle | (running & ~active & handed)) & ~failing & ~unit.abort),
+            accept.eq(unit.instr.valid & unit.instr.ready),
+        ]
+        for condition, value in reversed(self._faults(cfg)):
+            with m.If(condition):
+                m.d.comb += [illegal.eq(1), illegal_value.eq(value)]
+        with m.If(accept):
+            m.d.sync += [cfg.eq(unit.instr.payload.word), pc.eq(unit.instr.payload.pc)]
+        with m.FSM(name="front"):
             with m.State("IDLE"):
-                m.d.comb += [idle.eq(1), unit.instr.ready.eq(~unit.abort & ~failed)]
-                with m.If(unit.instr.valid & unit.instr.ready):
-                    m.d.sync += [cfg.eq(unit.instr.payload.word), pc.eq(unit.instr.payload.pc)]
+                m.d.comb += idle.eq(1)
+                with m.If(accept):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += start.eq(1)
+                m.d.comb += [checking.eq(1), start.eq(~illegal)]
                 m.next = "RUN"
-                for illegal, value in reversed(self._faults(cfg)):
-                    with m.If(illegal):
-                        m.d.comb += start.eq(0)
-                        m.d.sync += [failed.eq(1), unit.error.cause.eq(ErrorCause.BAD_FIELD), unit.error.info.eq(value)]
-                        m.next = "IDLE"
+                with m.If(illegal):
+                    m.next = "FAILED"
             with m.State("RUN"):
                 m.d.comb += running.eq(1)
-                with m.If(writer.done):
-                    m.d.comb += unit.done.eq(~failed)
+                with m.If(~active & handed):
                     m.next = "IDLE"
-                with m.If(failed):
-                    m.next = "IDLE"
+                with m.If(accept):
+                    m.next = "CHECK"
+            with m.State("FAILED"):
+                pass
+
+        # --- back: the instruction whose rows the writer takes
+        back_pc, back_direct = Signal(PC_WIDTH), Signal()
+        m.d.comb += writer.start.eq((start | running) & ~handed & ~failing & writer.ready)
+        with m.If(accept):
+            m.d.sync += handed.eq(0)
+        with m.Elif(writer.start):
+            m.d.sync += [handed.eq(1), back_pc.eq(pc), back_direct.eq(direct)]
+
+        # --- unfinished instructions: the newest, and how many before it
+        busy, older = Signal(), Signal(range(IN_FLIGHT_DEPTH))
+        reported, done = Signal(), Signal()
+        m.d.comb += done.eq(writer.done & ~reported)
+        with m.If(accept):
+            m.d.sync += [busy.eq(1), older.eq(older + busy - done)]
+        with m.Elif(done & (older != 0)):
+            m.d.sync += older.eq(older - 1)
+        with m.Elif(done):
+            m.d.sync += busy.eq(0)
+
+        # --- when the front may begin, and end its first tile
+        fresh = Signal()  # no tile has ended
+        due = Signal(range(array.LATENCY_GEMM + config.rows + OPERAND_LATENCY + writer.NEXT_INSTRUCTION))
+        array_stos = Signal()  # the array's mode, for steps issued now
+        unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
+        hold, hold_end = Signal(), Signal()
         m.d.comb += [
-            unit.idle.eq(idle | unit.abort | failed),
-            unit.error.valid.eq(failed),
-            unit.error.pc.eq(pc),
+            unfinished.eq(older - done),
+            hold.eq(Mux(cfg.overlap, unfinished > 1, unfinished != 0) | (~direct & (array_stos != is_stos))),
+            gemm.hold.eq(hold),
+            gemm.hold_end.eq(hold_end),
+        ]
+        m.d.comb += [
+            unit.idle.eq(~busy | unit.abort | reported),
+            unit.done.eq(done),
             gemm.start.eq(start & ~is_stos),
-            writer.start.eq(start),
-            writer.halt.eq(failed | unit.abort),
         ]
 
         # --- sequencer of the mode
         weight_en, weight_addr = Signal(), Signal(WEIGHT_POINTER_WIDTH)
         lane, one_lane = Signal(range(config.rows)), Signal()
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
-        active, range_error = Signal(), Signal()
+        drain_wait, range_error = Signal(), Signal()
         request = self.operand.req
 
         def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
@@ -163,29 +214,65 @@ class ExecUnit(Component):
                 last.eq(sequencer.last & weights),
                 tile_rows.eq(sequencer.tile_rows),
                 active.eq(sequencer.active),
+                drain_wait.eq(sequencer.drain_wait),
                 range_error.eq(sequencer.range_error),
             ]
 
         if config.stos:
             m.submodules.stos = stos = StosSequencer(config)
-            m.d.comb += [stos.cfg.eq(cfg), stos.start.eq(start & is_stos)]
+            m.d.comb += [
+                stos.cfg.eq(cfg),
+                stos.start.eq(start & is_stos),
+                stos.hold.eq(hold),
+                stos.hold_end.eq(hold_end),
+            ]
             with m.If(is_stos):
                 use(stos, stos.tap)
             with m.Else():
                 use(gemm, gemm.issue & ~direct)
             m.d.comb += [
-                array.stos.eq(is_stos),
+                array.stos.eq(delayed(m, array_stos, OPERAND_LATENCY, name="array_stos", reset_less=False)[-1]),
                 array.v_en.eq(delayed(m, stos.load, OPERAND_LATENCY, name="v_en", reset_less=False)[-1]),
                 array.capture.eq(delayed(m, stos.capture, OPERAND_LATENCY, name="capture", reset_less=False)[-1]),
             ]
         else:
             use(gemm, gemm.issue & ~direct)
 
+        # --- rows under way: `due` counts the cycles until a row of another instruction may enter the writer.  Counted
+        # from the issue of its last step a tile's rows come there from cycle `first` (ST-OS: that of a full tile, and
+        # counted from the capture) to cycle `final`.
+        gemm_first = OPERAND_LATENCY + array.LATENCY_GEMM
+        stos_final = OPERAND_LATENCY + array.LATENCY_STOS
+        direct_first = OPERAND_LATENCY + Maximum.LATENCY
+        tile_first, tile_final = Signal(range(gemm_first + config.max_kernel + 3)), Signal.like(due)
+        with m.If(direct):
+            m.d.comb += [tile_first.eq(direct_first), tile_final.eq(direct_first)]
+        with m.Elif(is_stos):
+            m.d.comb += [tile_first.eq(stos_final - (config.rows - 1) + cfg.kw), tile_final.eq(stos_final)]
+        with m.Else():
+            m.d.comb += [tile_first.eq(gemm_first), tile_final.eq(gemm_first - 1 + tile_rows)]
+        tile_ends = Signal()
+        m.d.comb += [
+            tile_ends.eq(last | (gemm.issue & gemm.last & direct)),
+            hold_end.eq(fresh & ((due > tile_first) | (writer.pooling & ~handed))),
+        ]
+        with m.If(tile_ends):
+            m.d.sync += [due.eq(tile_final + (writer.NEXT_INSTRUCTION - 1)), fresh.eq(0)]
+        with m.Elif(due != 0):
+            m.d.sync += due.eq(due - 1)
+        with m.If(start):
+            m.d.sync += fresh.eq(1)
+        # The array may change its mode for steps that reach it behind the last row.
+        mode_change = writer.NEXT_INSTRUCTION + OPERAND_LATENCY
+        with m.If(running & ~direct & (due <= mode_change)):
+            m.d.sync += array_stos.eq(is_stos)
+
         # --- weights: memory, then a register that is zero when no step is under way
         m.d.comb += [self.weight_en.eq(weight_en), self.weight_addr.eq(weight_addr)]
         word_there = delayed(m, weight_en, 1, name="word_there", reset_less=False)[1]
         word_lane = delayed(m, lane, 1, name="word_lane")[1]
         word_one = delayed(m, one_lane, 1, name="word_one")[1]
+        word_stos = delayed(m, array_stos, 1, name="word_stos")[1]
         one = Signal(signed(8))
         m.d.comb += one.eq(select(word_lane, [self.weight_data[row] for row in range(config.rows)]))
         selected = Signal(pixels(config.rows))
@@ -193,7 +280,7 @@ class ExecUnit(Component):
         with m.If(word_one):
             m.d.comb += selected[0].eq(one)  # depthwise GEMM needs its lane in row 0 only
             if config.stos:
-                with m.If(is_stos):
+                with m.If(word_stos):
                     m.d.comb += selected.eq(one.replicate(config.rows))
         weights = Signal(pixels(config.rows))
         with m.If(word_there):
@@ -213,12 +300,12 @@ class ExecUnit(Component):
         m.d.comb += [
             maximum.valid.eq(delayed(m, gemm.issue & direct, OPERAND_LATENCY, name="taken", reset_less=False)[-1]),
             maximum.last.eq(delayed(m, gemm.last, OPERAND_LATENCY, name="ends")[-1]),
-            writer.row_valid.eq(Mux(direct, maximum.out_valid, array.out_valid)),
+            writer.row_valid.eq(Mux(back_direct, maximum.out_valid, array.out_valid)),
         ]
         for column in range(config.cols):
             m.d.comb += [
                 maximum.pixels[column].eq(self.operand.data[config.halo + column]),
-                writer.row[column].eq(Mux(direct, maximum.out[column], array.out[column])),
+                writer.row[column].eq(Mux(back_direct, maximum.out[column], array.out[column])),
             ]
         connect(m, writer.residual, flipped(self.residual))
         connect(m, writer.result, flipped(self.result))
@@ -228,22 +315,37 @@ class ExecUnit(Component):
             writer.param_data.eq(self.param_data),
         ]
 
-        # --- errors while running
-        with m.If(running & ~failed):
-            m.d.sync += unit.error.cause.eq(ErrorCause.MEM_RANGE)
-            with m.If(range_error):
-                m.d.sync += [failed.eq(1), unit.error.info.eq(request.payload.addr)]
+        # --- errors: one of the back counts more than one of the front, if that is a later instruction
+        older_fails = Signal()  # the error is the back's, and the front is a later instruction
+        m.d.comb += writer.halt.eq(unit.abort | (failing & (handed | older_fails)))
+        with m.If(writer.range_error & ~writer.halt):
+            m.d.sync += [
+                failing.eq(1),
+                older_fails.eq(~handed),
+                unit.error.cause.eq(ErrorCause.MEM_RANGE),
+                unit.error.pc.eq(back_pc),
+                unit.error.info.eq(writer.range_info),
+            ]
+        with m.Elif(~failing):
+            m.d.sync += [unit.error.cause.eq(ErrorCause.MEM_RANGE), unit.error.pc.eq(pc)]
+            with m.If(checking & illegal):
+                m.d.sync += [failing.eq(1), unit.error.info.eq(illegal_value)]
+                m.d.sync += unit.error.cause.eq(ErrorCause.BAD_FIELD)
+            with m.Elif(running & range_error):
+                m.d.sync += [failing.eq(1), unit.error.info.eq(request.payload.addr)]
             with m.Elif(weight_en & (weight_addr >= config.weight_words)):
-                m.d.sync += [failed.eq(1), unit.error.info.eq(weight_addr)]
-            with m.Elif(writer.range_error):
-                m.d.sync += [failed.eq(1), unit.error.info.eq(writer.range_info)]
+                m.d.sync += [failing.eq(1), unit.error.info.eq(weight_addr)]
+        m.d.comb += [
+            reported.eq(failing & (older == older_fails)),
+            unit.error.valid.eq(reported),
+        ]
 
         m.d.comb += [
-            self.events.gemm.eq(~idle & ~is_stos & ~direct),
-            self.events.stos.eq(~idle & is_stos),
-            self.events.vec.eq(~idle & direct),
+            self.events.gemm.eq(busy & ~is_stos & ~direct),
+            self.events.stos.eq(busy & is_stos),
+            self.events.vec.eq(busy & direct),
             self.events.port.eq(request.valid & ~request.ready),
-            self.events.drain.eq(running & (gemm.drain_wait | ~active)),
+            self.events.drain.eq(busy & ~checking & (drain_wait | ~active)),
             unit.progress.eq((request.valid & request.ready) | weight_en | writer.row_valid | start | unit.done),
         ]
         return m

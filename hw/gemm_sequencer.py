@@ -21,7 +21,8 @@ class GemmSequencer(Component):
     Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  Depthwise GEMM, VEC
     and MAX have blocks of one channel, whose input is the channel itself.  A step is issued when its operand read is
     granted; a tile's last step also waits until the previous tile's rows have room to drain (not VEC and MAX, which
-    do not use the array).  Two pipeline stages lie between the counters and the request.
+    do not use the array), of this instruction or an earlier one.  Two pipeline stages lie between the counters and the
+    request.
 
     Parameters
     ----------
@@ -33,6 +34,10 @@ class GemmSequencer(Component):
         The instruction; stable from ``start`` until ``active`` falls.
     start : in
         One cycle, while not active.
+    hold : in
+        Issue no step; may rise only while not active.
+    hold_end : in
+        Issue no last step of a tile; may rise only while not active.
     active : out
         From the cycle after ``start`` until the last step has been issued.
     operand : ReadSignature, out
@@ -44,7 +49,7 @@ class GemmSequencer(Component):
     last, tile_rows : out
         Last step of a tile, and the rows in use.
     drain_wait : out
-        The next step waits for the drain (performance counter).
+        The next step is held, or waits for the drain (performance counter).
     range_error : out
         The read in this cycle's request reaches beyond the scratchpad.
     """
@@ -55,6 +60,8 @@ class GemmSequencer(Component):
             {
                 "cfg": In(table_layout(EXEC)),
                 "start": In(1),
+                "hold": In(1),
+                "hold_end": In(1),
                 "active": Out(1),
                 "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
                 "issue": Out(1),
@@ -237,7 +244,7 @@ class GemmSequencer(Component):
         may_end = Signal()
         m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
         m.d.comb += [
-            held.eq(c.last & ~direct & ~may_end),
+            held.eq(self.hold | (c.last & (self.hold_end | (~direct & ~may_end)))),
             self.issue.eq(requests.issued),
             self.weight_addr.eq(c.weight),
             self.lane.eq(c.lane),

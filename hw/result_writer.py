@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -26,6 +26,10 @@ class ResultWriter(Component):
     Rows arrive as tiles do: STOS_LN by channel, block of lines, tile along the line, line; all others by block of
     channels, line, tile, channel.  Never stalls: result writes and residual reads have the highest priority.
 
+    The writer takes the next instruction when the last row has passed its first stages, while the later stages still
+    work: they carry what they need along.  After global average pooling, which has the longest way and so would meet
+    the next instruction's rows at the write port, it waits until the last byte is written.
+
     Parameters
     ----------
     config : AcceleratorConfig
@@ -33,25 +37,32 @@ class ResultWriter(Component):
     Attributes
     ----------
     cfg : struct of isa.EXEC, in
-        The instruction; stable from ``start`` until ``done``.
+        The next instruction; sampled with ``start``.
     start : in
-        One cycle; the first row comes two cycles later at the earliest.
+        Take it; only while ``ready``.  The first row comes in the next cycle at the earliest.
+    ready : out
+        High again NEXT_INSTRUCTION - 1 cycles after an instruction's last row (with pooling: after its last write).
+    pooling : out
+        An instruction with global average pooling is under way.
     row_valid : in
-        A row of accumulators is on ``row``.
+        A row of accumulators is on ``row``; ignored if no instruction expects any.
     row : sums(cols), in
     param_en, param_addr, param_data
         Parameter memory, answers in the next cycle.
     residual : ReadSignature, out
     result : WriteSignature, out
     done : out
-        One cycle, when the instruction's last write is visible.
+        One cycle per instruction, in order, when its last write is visible to a read accepted in this cycle.
     range_error : out
-        An address in use lies beyond its memory.
+        An address in use lies beyond its memory; reported before the next instruction is taken.
     range_info : out
         That address.
     halt : in
-        Suppress writes (an error has been found).
+        Drop rows that come now (an error has been found); those that came before are written.
     """
+
+    NEXT_INSTRUCTION = 3
+    """Cycles from an instruction's last row to the next one's first, at least (without pooling)."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
@@ -60,6 +71,8 @@ class ResultWriter(Component):
             {
                 "cfg": In(table_layout(EXEC)),
                 "start": In(1),
+                "ready": Out(1),
+                "pooling": Out(1),
                 "row_valid": In(1),
                 "row": In(sums(config.cols)),
                 "param_en": Out(1),
@@ -77,16 +90,14 @@ class ResultWriter(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the walk, the pipeline behind it, and the write mux."""
         m = Module()
-        config, cfg = self.config, self.cfg
+        config = self.config
         rows, cols = config.rows, config.cols
         pointer = signed(POINTER_WIDTH)
 
-        lines, single, gated = Signal(), Signal(), Signal()
-        m.d.comb += [
-            lines.eq(cfg.mode == Mode.STOS_LN),
-            single.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX) | cfg.depthwise),
-            gated.eq(cfg.res == ResidualOp.SCALE),
-        ]
+        cfg = Signal.like(self.cfg, name="current")
+        with m.If(self.start):
+            m.d.sync += cfg.eq(self.cfg)
+        lines, single, gated = _traits(cfg)
         kept_lanes = Mux(cfg.sx == 2, cols // 2, cols)
 
         # --- walk: the registers describe the row that arrives next
@@ -116,24 +127,27 @@ class ResultWriter(Component):
             last_middle.eq(Mux(lines, middle_left == tile_rows, middle_left == 1)),
             last_outer.eq(Mux(lines, outer_left == 1, outer_left == tile_rows)),
         ]
-        setup = Signal()
-        m.d.sync += setup.eq(self.start)
+        active, row_taken = Signal(), Signal()  # rows are still to come; one is taken
+        m.d.comb += row_taken.eq(self.row_valid & active & ~self.halt)
         with m.If(self.start):
+            new = self.cfg
+            new_lines, new_single, new_gated = _traits(new)
             m.d.sync += [
-                row_step.eq(Mux(lines, cfg.out_pitch, cfg.out_cs)),
-                middle_step.eq(Mux(lines, rows * cfg.out_pitch, cfg.out_pitch)),
-                outer_step.eq(Mux(lines | single, cfg.out_cs, rows * cfg.out_cs)),
-                to_residual.eq(cfg.res_base - Mux(gated, cfg.p_base, cfg.out_base)),
-                outer_left.eq(cfg.cout),
-                middle_left.eq(cfg.out_h),
+                active.eq(1),
+                row_step.eq(Mux(new_lines, new.out_pitch, new.out_cs)),
+                middle_step.eq(Mux(new_lines, rows * new.out_pitch, new.out_pitch)),
+                outer_step.eq(Mux(new_lines | new_single, new.out_cs, rows * new.out_cs)),
+                to_residual.eq(new.res_base - Mux(new_gated, new.p_base, new.out_base)),
+                outer_left.eq(new.cout),
+                middle_left.eq(new.out_h),
                 tile_x.eq(0),
                 row_index.eq(0),
-                param.eq(cfg.p_base),
-                param_row.eq(cfg.p_base),
+                param.eq(new.p_base),
+                param_row.eq(new.p_base),
                 first_map.eq(1),
             ]
-            m.d.sync += [base.eq(cfg.out_base) for base in (outer_base, middle_base, row_base, pooled_base)]
-        with m.If(self.row_valid):
+            m.d.sync += [base.eq(new.out_base) for base in (outer_base, middle_base, row_base, pooled_base)]
+        with m.If(row_taken):
             m.d.sync += [
                 row_index.eq(row_index + 1),
                 row_base.eq(row_base + row_step),
@@ -173,6 +187,8 @@ class ResultWriter(Component):
                             param_row.eq(next_param),
                             first_map.eq(1),
                         ]
+                        with m.If(last_outer):
+                            m.d.sync += active.eq(0)
 
         remaining = Signal(X_WIDTH)
         place = data.StructLayout(
@@ -184,6 +200,7 @@ class ResultWriter(Component):
                 "first": 1,
                 "last": 1,
                 "final": 1,
+                "gap": 1,
             }
         )
         now = Signal(place)
@@ -196,21 +213,29 @@ class ResultWriter(Component):
             now.first.eq(first_map),
             now.last.eq(last_tile & last_middle & (~lines | last_row)),
             now.final.eq(last_row & last_tile & last_middle & last_outer),
-            self.param_en.eq(self.row_valid),
+            now.gap.eq(cfg.gap),
+            self.param_en.eq(row_taken),
             self.param_addr.eq(param_row),
         ]
 
         # --- cycle 1: parameters answer; every second column is kept for stride 2
         m.submodules.output = output = OutputStage(cols, pipeline=config.pipeline_mac)
         m.submodules.pool = pool = Pooling(cols, rows, pipeline=config.pipeline_mac)
-        valid = delayed(m, self.row_valid, 1 + output.LATENCY, name="valid", reset_less=False)
+        ask = 1 + output.RESIDUAL_STAGE - ReadSignature.READ_LATENCY  # when to request the residual
+        valid = delayed(m, row_taken, ask, name="valid", reset_less=False)
         places = delayed(m, now, 1 + output.LATENCY + pool.latency, name="place")
         row = Signal(sums(cols), reset_less=True)
         for lane in range(cols):
             even = self.row[2 * lane] if 2 * lane < cols else self.row[lane]
             m.d.sync += row[lane].eq(Mux(cfg.sx == 2, even, self.row[lane]))
+        # Addresses count up from zero or more, so only the far end can be beyond.
+        target, place_beyond = places[1], Signal()
+        with m.If(target.gap):
+            m.d.comb += place_beyond.eq(valid[1] & target.last & (target.pooled >= config.act_bytes))
+        with m.Else():
+            m.d.comb += place_beyond.eq(valid[1] & (target.map + target.count > config.act_bytes))
         m.d.comb += [
-            output.valid.eq(valid[1]),
+            output.valid.eq(valid[1] & ~place_beyond),
             output.acc.eq(row),
             output.param.eq(self.param_data),
             *(output.cfg[name].eq(cfg[name]) for name, _ in output_config()),
@@ -218,7 +243,6 @@ class ResultWriter(Component):
 
         # --- residual: requested so that it answers when the output stage samples it.  Its address is at a constant
         # distance from the output's, or for a gate from the number of the channel's parameter entry.
-        ask = 1 + output.RESIDUAL_STAGE - ReadSignature.READ_LATENCY
         entry = delayed(m, param_row, ask, name="entry")[ask]
         residual_addr = Signal(pointer)
         request = self.residual.req
@@ -236,7 +260,7 @@ class ResultWriter(Component):
         pooled = places[finished + pool.latency]
         mapped = places[finished]
         m.d.comb += [
-            pool.valid.eq(output.out_valid & cfg.gap),
+            pool.valid.eq(output.out_valid & mapped.gap),
             pool.q.eq(output.q),
             pool.count.eq(mapped.count),
             pool.slot.eq(mapped.slot),
@@ -247,36 +271,46 @@ class ResultWriter(Component):
             getattr(pool.cfg, name).eq(getattr(cfg, name)) for name in ("gap_bias", "gap_mult", "gap_shift", "gap_zp")
         ]
         write = self.result.req
-        address, wanted, final = Signal(pointer), Signal(), Signal()
-        with m.If(cfg.gap):
+        ended = Signal()
+        with m.If(pool.out_valid):
             m.d.comb += [
-                wanted.eq(pool.out_valid),
-                address.eq(pooled.pooled),
+                write.valid.eq(1),
+                write.payload.addr.eq(pooled.pooled),
                 write.payload.hi.eq(1),
                 write.payload.data[0].eq(pool.out_q),
-                final.eq(pooled.final),
+                ended.eq(pooled.final),
             ]
         with m.Else():
             m.d.comb += [
-                wanted.eq(output.out_valid),
-                address.eq(mapped.map),
+                write.valid.eq(output.out_valid & ~mapped.gap),
+                write.payload.addr.eq(mapped.map),
                 write.payload.hi.eq(mapped.count),
                 write.payload.data.eq(output.q),
-                final.eq(mapped.final),
+                ended.eq(write.valid & mapped.final),
             ]
-        ended = Signal()
-        m.d.comb += [
-            write.valid.eq(wanted & ~self.halt & ~self.range_error),
-            write.payload.addr.eq(address),
-            ended.eq(wanted & final),
-            self.done.eq(delayed(m, ended, 1 + WriteSignature.WRITE_LATENCY, name="ended", reset_less=False)[-1]),
-        ]
+        visible = 1 + WriteSignature.WRITE_LATENCY
+        m.d.comb += self.done.eq(delayed(m, ended, visible, name="ended", reset_less=False)[visible])
 
-        # --- range checks (addresses count up from zero or more, so only the far end can be beyond)
-        with m.If(self.param_en & (param_row >= config.param_entries)):
-            m.d.comb += [self.range_error.eq(1), self.range_info.eq(param_row)]
+        # --- the next instruction: when the last row no longer needs the current one, in stages up to `ask`
+        assert ask + 1 == self.NEXT_INSTRUCTION
+        m.d.comb += self.ready.eq(~active & ~(valid[1] & places[1].final) & ~self.pooling)
+        with m.If(self.start):
+            m.d.sync += self.pooling.eq(self.cfg.gap)
+        with m.Elif(pool.out_valid & pooled.final):
+            m.d.sync += self.pooling.eq(0)
+
+        # --- range errors, the oldest row's first
         with m.If(request.valid & (residual_addr + request.payload.hi > config.act_bytes)):
             m.d.comb += [self.range_error.eq(1), self.range_info.eq(residual_addr)]
-        with m.If(wanted & (address + write.payload.hi > config.act_bytes)):
-            m.d.comb += [self.range_error.eq(1), self.range_info.eq(address)]
+        with m.Elif(place_beyond):
+            m.d.comb += [self.range_error.eq(1), self.range_info.eq(Mux(target.gap, target.pooled, target.map))]
+        with m.Elif(self.param_en & (param_row >= config.param_entries)):
+            m.d.comb += [self.range_error.eq(1), self.range_info.eq(param_row)]
         return m
+
+
+def _traits(cfg: data.View) -> tuple[Value, Value, Value]:
+    """Return whether an instruction's rows are lines, its tiles have a single row, and its second operand is a gate."""
+    lines = cfg.mode == Mode.STOS_LN
+    single = (cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX) | cfg.depthwise
+    return lines, single, cfg.res == ResidualOp.SCALE

@@ -35,8 +35,10 @@ class StosSequencer(Component):
 
     Attributes
     ----------
-    cfg, start, active, operand, range_error
+    cfg, start, hold, active, operand, drain_wait, range_error
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
+    hold_end : in
+        Capture no line whose taps end a tile; may rise only while not active.
     load : out
         A line's read is granted in this cycle.
     capture : out
@@ -53,6 +55,8 @@ class StosSequencer(Component):
             {
                 "cfg": In(table_layout(EXEC)),
                 "start": In(1),
+                "hold": In(1),
+                "hold_end": In(1),
                 "active": Out(1),
                 "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
                 "load": Out(1),
@@ -63,6 +67,7 @@ class StosSequencer(Component):
                 "one_lane": Out(1),
                 "last": Out(1),
                 "tile_rows": Out(range(config.rows + 1)),
+                "drain_wait": Out(1),
                 "range_error": Out(1),
             }
         )
@@ -260,14 +265,16 @@ class StosSequencer(Component):
         taps_left = Signal(4)
         tap_weight = Signal(WEIGHT_POINTER_WIDTH)
         tap = Signal(step_layout(config))
+        held = Signal()
         m.d.comb += [
+            held.eq(waiting.last & self.hold_end),
             self.tap.eq(taps_left != 0),
             self.weight_addr.eq(tap_weight),
             self.lane.eq(tap.lane),
             self.one_lane.eq(lines),
             self.last.eq(tap.last & (taps_left == 1)),
             self.tile_rows.eq(tap.rows),
-            self.capture.eq(full & (taps_left <= 1)),
+            self.capture.eq(full & (taps_left <= 1) & ~held),
         ]
         with m.If(self.capture):
             m.d.sync += [taps_left.eq(cfg.kw), tap_weight.eq(waiting.weight), tap.eq(waiting)]
@@ -275,7 +282,8 @@ class StosSequencer(Component):
             m.d.sync += [taps_left.eq(taps_left - 1), tap_weight.eq(tap_weight + 1)]
 
         m.d.comb += [
-            admit.eq(~full | self.capture),
+            admit.eq((~full | self.capture) & ~self.hold),
+            self.drain_wait.eq((requests.waiting & self.hold) | (full & held & ~self.tap)),
             self.load.eq(requests.issued),
             self.range_error.eq(requests.range_error),
             self.active.eq(Cat(setup, run, requests.busy, full, self.tap).any()),

@@ -105,7 +105,7 @@ class ProgramBuilder:
             (Target.PARAM, what.param_entries, PARAM_DTYPE.itemsize),
         ):
             reads.append((target, Block(used.start * size, 1, 0, 1, 0, len(used) * size), False))
-        if instruction["overlap"] and any(self._written_lately(block) for _, block, _ in reads[:-2]):
+        if instruction["overlap"] and any(self._written_last(block) for _, block, _ in reads[:-2]):
             instruction = replace(instruction, values={**fields, "overlap": 0})
         return self._append(Queue.EXEC, instruction, [*reads, (Target.ACT, what.sink, True)])
 
@@ -133,9 +133,9 @@ class ProgramBuilder:
         region_sizes = tuple(align(size, _DATA_ALIGNMENT) for size in sizes)
         return Program(self.config, image, len(stream), region_sizes, inputs, outputs, tuple(self.layers), outputs)
 
-    def _written_lately(self, block: Block) -> bool:
-        """Whether one of the two EXECs before writes bytes of a scratchpad block (the older may still drain too)."""
-        sinks = [a.block for a in self._accesses if a.queue == Queue.EXEC and a.write][-2:]
+    def _written_last(self, block: Block) -> bool:
+        """Whether the EXEC before writes bytes of a scratchpad block."""
+        sinks = [a.block for a in self._accesses if a.queue == Queue.EXEC and a.write][-1:]
         return any(block.overlaps(sink) for sink in sinks)
 
     def _append(

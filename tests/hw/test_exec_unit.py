@@ -49,49 +49,55 @@ class ExecBench:
         self.late: dict[int, list] = {}
         self.error: tuple[ErrorCause, int, int] | None = None
         self.first_request: int | None = None
+        self.watch: int | None = None
+        """Address of operand reads to note in `watched`, with the cycle."""
+        self.watched: list[int] = []
+        self.accepted: list[int] = []
+        self.done: list[int] = []
 
     def load(self, act: np.ndarray, weights: np.ndarray, params: np.ndarray) -> None:
         self.act = act.copy()
         self.weights = weights.view(np.int8).reshape(-1, self.config.weight_word_bytes)
         self.params = params.view("<u8")
 
-    def run(self, instructions: list[Instruction], *, limit: int = 200_000) -> list[int]:
-        """Run instructions, return the cycles from acceptance to done of each."""
-        durations: list[int] = []
+    def run(self, instructions: list[Instruction], *, together: bool = False, limit: int = 200_000) -> list[int]:
+        """Run instructions, return the cycles from acceptance to done of each.
+
+        Each is offered when the one before is done, or `together`: as soon as the unit takes it.
+        """
+        self.accepted, self.done = [], []
 
         async def bench(ctx):
-            dut = self.dut
+            dut, unit = self.dut, self.dut.unit
             ctx.set(dut.flush, 1)
             await ctx.tick().repeat(self.config.rows + self.config.cols + 8)
             ctx.set(dut.flush, 0)
             ctx.set(dut.residual.req.ready, 1)
             ctx.set(dut.result.req.ready, 1)
-            for pc, instruction in enumerate(instructions):
-                word = int.from_bytes(isa.encode(instruction), "little")
-                ctx.set(dut.unit.instr.payload.word, word)
-                ctx.set(dut.unit.instr.payload.pc, pc)
-                ctx.set(dut.unit.instr.valid, 1)
-                started = None
-                while not ctx.get(dut.unit.done):
-                    if started is None and ctx.get(dut.unit.instr.ready):
-                        started = self.cycles
-                        await self.cycle(ctx)
-                        ctx.set(dut.unit.instr.valid, 0)
-                        continue
-                    await self.cycle(ctx)
-                    if ctx.get(dut.unit.error.valid):
-                        error = dut.unit.error
-                        self.error = (ErrorCause(ctx.get(error.cause)), ctx.get(error.pc), ctx.get(error.info))
-                        return
-                    assert self.cycles < limit, "hung"
-                durations.append(self.cycles - started)
+            while len(self.done) < len(instructions):
+                pc = len(self.accepted)
+                offer = pc < len(instructions) and (together or pc == len(self.done))
+                if offer:
+                    ctx.set(unit.instr.payload.word, int.from_bytes(isa.encode(instructions[pc]), "little"))
+                    ctx.set(unit.instr.payload.pc, pc)
+                ctx.set(unit.instr.valid, offer)
+                if offer and ctx.get(unit.instr.ready):
+                    self.accepted.append(self.cycles)
+                assert ctx.get(unit.idle) == (len(self.done) == pc)
+                if ctx.get(unit.done):
+                    self.done.append(self.cycles)
                 await self.cycle(ctx)
+                if ctx.get(unit.error.valid):
+                    error = unit.error
+                    self.error = (ErrorCause(ctx.get(error.cause)), ctx.get(error.pc), ctx.get(error.info))
+                    return
+                assert self.cycles < limit, "hung"
 
         sim = Simulator(self.dut)
         sim.add_clock(1e-6)
         sim.add_testbench(bench)
         sim.run()
-        return durations
+        return [done - accepted for accepted, done in zip(self.accepted, self.done, strict=False)]
 
     def at(self, delay: int, action: object) -> None:
         self.late.setdefault(self.cycles + delay, []).append(action)
@@ -107,6 +113,8 @@ class ExecBench:
                 payload = port.req.payload
                 addr, lo, hi, fill = (ctx.get(getattr(payload, name)) for name in ("addr", "lo", "hi", "fill"))
                 lanes = port.signature.lanes
+                if port is dut.operand and self.watch is not None and lo < hi and addr + lo == self.watch:
+                    self.watched.append(self.cycles)
                 index = (addr + np.arange(lanes)) % config.act_bytes
                 inside = (np.arange(lanes) >= lo) & (np.arange(lanes) < hi)
                 values = np.where(inside, self.act[index], fill).astype(np.uint8).view(np.int8)
@@ -158,6 +166,17 @@ def test_random_instructions_equal_the_iss(name: str, denial: float) -> None:
 
 def check_run(config: AcceleratorConfig, instructions: list[Instruction], *, denial: float = 0.0) -> Machine:
     """Run instructions at the closest spacing on random memories; every byte must be as after the ISS.  Return it."""
+    bench, machine = loaded_bench(config, denial=denial)
+    assert len(bench.run(instructions, together=True)) == len(instructions)
+    for instruction in instructions:
+        execute(machine, instruction, operands(config, instruction))
+    wrong = np.flatnonzero(bench.act != machine.onchip[Target.ACT])
+    assert wrong.size == 0, f"{wrong.size} bytes, first {wrong[:8]}"
+    return machine
+
+
+def loaded_bench(config: AcceleratorConfig, *, denial: float = 0.0) -> tuple[ExecBench, Machine]:
+    """Return a bench and the ISS's machine with the same random memories."""
     rng = np.random.default_rng(1)
     machine = Machine(config, [np.zeros(1, np.uint8)] * 4)
     for target, memory in machine.onchip.items():
@@ -169,12 +188,7 @@ def check_run(config: AcceleratorConfig, instructions: list[Instruction], *, den
                 sets["bias"][first : first + 9], sets["shift"][first : first + 9] = 3, shift
     bench = ExecBench(config, denial=denial)
     bench.load(*(machine.onchip[target] for target in (Target.ACT, Target.WEIGHT, Target.PARAM)))
-    assert len(bench.run(instructions)) == len(instructions)
-    for instruction in instructions:
-        execute(machine, instruction, operands(config, instruction))
-    wrong = np.flatnonzero(bench.act != machine.onchip[Target.ACT])
-    assert wrong.size == 0, f"{wrong.size} bytes, first {wrong[:8]}"
-    return machine
+    return bench, machine
 
 
 FULL = {"q_lo": -128, "q_hi": 127}
@@ -182,7 +196,8 @@ PLAIN, STEEP = 40, 60
 """Parameter entries."""
 
 
-def test_mode_changes_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_mode_changes_leave_nothing_behind(overlap: int) -> None:
     """Instructions of changing mode at the closest spacing; the array is wide, so its deskew is still full then."""
     wide = {"in_w": 18, "out_w": 18, "in_cs": 18, "in_pitch": 18, "out_cs": 18, "out_pitch": 18, **FULL}
     stream = {"mode": Mode.STOS_LN, "kh": 3, "kw": 3, "in_h": 2, "out_h": 2, "in_cs": 36, "out_cs": 36}
@@ -202,7 +217,8 @@ def test_mode_changes_leave_nothing_behind() -> None:
         {"cin": 1, "cout": 1},
     ]
     instructions = [
-        fields(**{**wide, **change, "out_base": 2048 + 512 * place}) for place, change in enumerate(changes)
+        fields(**{**wide, **change, "overlap": overlap, "out_base": 2048 + 512 * place})
+        for place, change in enumerate(changes)
     ]
     check_run(small(2, 24, max_kernel=3), instructions)
 
@@ -238,7 +254,10 @@ def test_maxima_curves_and_gates(name: str, denial: float) -> None:
         {**vec, "cout": 3, "p_base": PLAIN, **GATE},
         {**vec, "cout": 3, "p_base": STEEP, **CURVE, **half},
     ]
-    instructions = [fields(**{**image, "out_base": 2048 + 512 * i, **change}) for i, change in enumerate(changes)]
+    instructions = [
+        fields(**{**image, "out_base": 2048 + 512 * i, "overlap": i % 4 > 0, **change})
+        for i, change in enumerate(changes)
+    ]
     after = check_run(config, instructions, denial=denial).onchip[Target.ACT].view(np.int8)
     for instruction in instructions:
         kept = after[instruction["out_base"] :][: instruction["out_cs"] * instruction["cout"]]
@@ -341,6 +360,72 @@ def test_bad_instruction_stops_with_cause_and_pc(name: str, values: dict[str, in
     assert caught.value.cause == cause
     if cause == ErrorCause.BAD_FIELD:  # both name the first illegal value
         assert bench.error[2] == caught.value.info
+
+
+FAULTS = {
+    "field": ({"mode": 5}, ErrorCause.BAD_FIELD),
+    "operand": ({"in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+    "weight": ({"w_base": 2048}, ErrorCause.MEM_RANGE),
+    "parameter": ({"p_base": 256}, ErrorCause.MEM_RANGE),
+    "result": ({"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+    "residual": ({"res": 1, "res_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+}
+LONG = {"in_w": 32, "out_w": 32, "in_cs": 32, "out_cs": 32, "in_pitch": 32, "out_pitch": 32, **FULL}
+SOUND = {
+    "gemm": {**LONG, "cin": 3, "cout": 6},
+    "rows": {**LONG, "mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, "cout": 6},
+    "vec": {**LONG, "mode": Mode.VEC, "cout": 2, "p_base": PLAIN},
+    "pool": {**LONG, "cin": 3, "cout": 6, **GAP},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("before", SOUND)
+def test_what_came_before_a_fault_is_finished(before: str, fault: str) -> None:
+    """The faulty instruction overlaps the one before; one behind it is perhaps accepted, and never done."""
+    values, cause = FAULTS[fault]
+    config, sound = CONFIGS["4x4"], fields(**SOUND[before])
+    bench, machine = loaded_bench(config)
+    spare = fields(overlap=1, out_base=4096)
+    assert len(bench.run([sound, fields(**{"overlap": 1, "out_base": 3072, **values}), spare], together=True)) == 1
+    assert bench.error is not None and bench.error[:2] == (cause, 1)
+    execute(machine, sound, operands(config, sound))
+    assert np.array_equal(bench.act[:3072], machine.onchip[Target.ACT][:3072])
+
+
+@pytest.mark.parametrize("younger", FAULTS)
+@pytest.mark.parametrize("older", ["parameter", "result", "residual"])
+def test_of_two_faults_the_earlier_instructions_is_reported(older: str, younger: str) -> None:
+    """Although the later one's may be found first: the earlier one's shows when its rows come."""
+    bench, _ = loaded_bench(CONFIGS["4x4"])
+    first, second = (fields(overlap=1, **FAULTS[name][0]) for name in (older, younger))
+    assert len(bench.run([fields(), first, second], together=True)) == 1
+    assert bench.error is not None and bench.error[:2] == (FAULTS[older][1], 1)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 20])
+def test_overlapping_instructions_follow_at_the_rate_of_tiles(depth: int) -> None:
+    """Ten equal instructions of four tiles: five cycles each in front of the first step."""
+    config = CONFIGS["4x4"]
+    shape = {"cin": depth, "cout": 4, "in_w": 16, "out_w": 16, "in_cs": 16, "in_pitch": 16, "out_cs": 16}
+    instructions = [fields(**shape, overlap=1) for _ in range(10)]
+    bench = ExecBench(config)
+    bench.run(instructions, together=True)
+    (period,) = set(np.diff(bench.done[1:]).tolist())
+    assert period == 4 * max(depth, config.rows) + 5 - max(0, config.rows - depth)
+
+
+def test_without_overlap_the_first_read_follows_the_last_write() -> None:
+    """The second instruction reads what the first one writes, in the cycle in which that is done."""
+    config = CONFIGS["4x4"]
+    bench, machine = loaded_bench(config)
+    pair = [fields(**FULL), fields(in_base=1024, out_base=2048, **FULL)]
+    bench.watch = 1024
+    bench.run(pair, together=True)
+    assert bench.watched == [bench.done[0]]
+    for instruction in pair:
+        execute(machine, instruction, operands(config, instruction))
+    assert np.array_equal(bench.act, machine.onchip[Target.ACT])
 
 
 @pytest.mark.parametrize("taps", [1, 2, 3])
