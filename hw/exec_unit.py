@@ -184,7 +184,7 @@ class ExecUnit(Component):
         unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
         hold, hold_end = Signal(), Signal()
         m.d.comb += [
-            unfinished.eq(older - done),
+            unfinished.eq(older - writer.done),
             hold.eq(Mux(cfg.overlap, unfinished > 1, unfinished != 0) | (~direct & (array_stos != is_stos))),
             gemm.hold.eq(hold),
             gemm.hold_end.eq(hold_end),
@@ -252,10 +252,9 @@ class ExecUnit(Component):
         with m.Else():
             m.d.comb += [tile_first.eq(gemm_first), tile_final.eq(gemm_first - 1 + tile_rows)]
         tile_ends = Signal()
-        m.d.comb += [
-            tile_ends.eq(last | (gemm.issue & gemm.last & direct)),
-            hold_end.eq(fresh & ((due > tile_first) | (writer.pooling & ~handed))),
-        ]
+        m.d.comb += tile_ends.eq(last | (gemm.issue & gemm.last & direct))
+        # Registered: the first step comes some cycles after `start`, and until the first tile ends `due` counts down.
+        m.d.sync += hold_end.eq(fresh & ((due > tile_first + 1) | (writer.pooling & ~handed)))
         with m.If(tile_ends):
             m.d.sync += [due.eq(tile_final + (writer.NEXT_INSTRUCTION - 1)), fresh.eq(0)]
         with m.Elif(due != 0):

@@ -113,7 +113,7 @@ COUNTERS: dict[Counter, str] = {
     Counter.EXEC_VEC: "cycles an EXEC was in progress, the newest of them a VEC or MAX",
     Counter.EXEC_TOKEN: "cycles no EXEC was in progress and the next one waited for a token",
     Counter.EXEC_PORT: "cycles an operand read lost arbitration for its scratchpad bank",
-    Counter.EXEC_DRAIN: "cycles the newest EXEC's next step waited for an earlier tile or EXEC to drain, or it had none",
+    Counter.EXEC_DRAIN: "cycles the newest EXEC's next step waited for earlier tiles or EXECs to drain, or it had none",
     Counter.STORE_BUSY: "cycles the store queue had an instruction in progress",
     Counter.STORE_TOKEN: "cycles it had none in progress and the next one waited for a token",
     Counter.STORE_DRAM: "cycles write data waited for the bus",

@@ -120,3 +120,53 @@ def test_products_behind_the_array_cost_nothing(backend: VerilatorBackend, mode:
     plain = exec_cycles(backend, **fields)
     assert exec_cycles(backend, **fields, act=Activation.HSWISH, act_offset=3, act_limit=6) == plain
     assert exec_cycles(backend, **fields, **gate) == plain
+
+
+def period(backend: VerilatorBackend, count: int = 10, **fields: int) -> float:
+    """Return the cycles from one EXEC's end to the next one's, the mean of equal ones in a row."""
+    builder = ProgramBuilder(backend.config)
+    for _ in range(count):
+        builder.exec(q_lo=-128, q_hi=127, sx=1, sy=1, **fields)
+    program = builder.finish()
+    trace = backend.run_regions(program, build_regions(program, {})).trace
+    ends = [event.done for event in trace if event.queue == Queue.EXEC]
+    return (ends[-1] - ends[1]) / (count - 2)
+
+
+@pytest.mark.parametrize("depth", ["1", "R", "3R"])
+def test_overlapping_gemms_cost_their_tiles_and_five_cycles(backend: VerilatorBackend, depth: str) -> None:
+    config = backend.config
+    k = {"1": 1, "R": config.rows, "3R": 3 * config.rows}[depth]
+    fields = layer(config, k, config.rows, 1, MANY * config.cols) | {"mode": Mode.GEMM}
+    cost = period(backend, overlap=1, **fields)
+    # Of the five, those are hidden in which a tile with few steps would wait for the drain anyway.
+    assert cost == MANY * max(k, config.rows) + max(2, 5 - max(0, config.rows - k))
+    # Without overlap the array drains in between.
+    assert period(backend, **fields) >= cost + config.rows + config.cols
+
+
+def test_overlapping_gemms_of_one_tile(backend: VerilatorBackend) -> None:
+    """Only two are under way: what is shorter than half the way through the array waits for it."""
+    config = backend.config
+    rows, cols = config.rows, config.cols
+    long = 4 * (rows + cols)
+    costs = {k: period(backend, overlap=1, mode=Mode.GEMM, **layer(config, k, rows, 1, cols)) for k in (rows, long)}
+    assert costs[long] == long + 5
+    assert rows + 5 <= costs[rows] <= rows + cols + 16
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_overlapping_row_convolutions_cost_their_tiles_and_seven_plus_k_cycles(
+    backend: VerilatorBackend, taps: int
+) -> None:
+    config = backend.config
+    fields = layer(config, config.rows, config.rows, 1, MANY * config.cols, kw=taps) | {"mode": Mode.STOS_CH}
+    cost = period(backend, overlap=1, **fields)
+    assert cost <= MANY * max(config.rows, taps) + 7 + taps
+    assert period(backend, **fields) > cost
+
+
+def test_overlapping_maxima_cost_their_taps_and_five_cycles(backend: VerilatorBackend) -> None:
+    config = backend.config
+    fields = layer(config, 1, 1, 1, MANY * config.cols, kh=3, kw=3) | {"mode": Mode.MAX}
+    assert period(backend, overlap=1, **fields) == MANY * 9 + 5
