@@ -8,10 +8,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode
 from sw.model.execute import exec_cycles
 
-__all__ = ["NEXT_INSTRUCTION", "OVERLAP", "ExecUnit"]
-
-OVERLAP = False
-"""Whether the hardware accepts an EXEC while the one before drains; if not, all that follows never waits."""
+__all__ = ["NEXT_INSTRUCTION", "ExecUnit"]
 
 NEXT_INSTRUCTION = 3
 """Cycles from an instruction's last row at the result writer to the next one's first, at least."""
@@ -54,8 +51,9 @@ class ExecUnit:
         if not direct and stos != self._stos:
             begin = max(begin, max(now + 2, before.last_row - _MODE_CHANGE) + 1)
             self._stos = stos
-        # Rows of two EXECs are apart, those that are pooled until they are written.
-        end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, before.pooled)
+        # Rows of two EXECs are apart, those that are pooled until they are written (of ST-OS the capture is held).
+        pooled = before.pooled + (instruction["kw"] if stos else 0)
+        end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, pooled)
         if mode == Mode.GEMM:
             apart = self._gemm_rows if cost.first_rows == self._gemm_rows else config.rows + config.cols - 1
             end = max(end, self._gemm_end + apart)
@@ -74,4 +72,4 @@ class ExecUnit:
             written + 1 if instruction["gap"] else last_row + NEXT_INSTRUCTION - 1,
             written + 2 if instruction["gap"] else before.pooled,
         )
-        return done, (max(last_step, taken) if OVERLAP else done) + 1
+        return done, max(last_step, taken) + 1

@@ -15,15 +15,16 @@ from hw.output_stage import OutputStage
 from hw.pe import mac_latency
 from hw.pooling import Pooling
 from hw.ports import WriteSignature
+from hw.result_writer import ResultWriter
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Queue
+from hw.spec.isa import Queue, ResidualOp
 from hw.spec.program import Program
-from sim import model_accuracy
+from sim import model_accuracy, random_runs
 from sim.backend import Int8Array
 from sim.memory import LATENCY
 from sim.verilator.backend import VerilatorBackend
 from sw.compiler import compile_graph
-from sw.model import bursts, channels, execute
+from sw.model import bursts, channels, exec_unit, execute
 from sw.model import timeline as timelines
 from sw.model.channels import Memory
 from sw.model.timeline import timeline
@@ -84,6 +85,24 @@ def test_digits_within_the_limits() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_execs_back_to_back(backend: VerilatorBackend, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start and end, in all changes of mode; without second operands, whose reads take the operands' bank."""
+    draw_operation = random_runs.random_operation
+    monkeypatch.setattr(random_runs, "random_operation", lambda draw: (ResidualOp.NONE, *draw_operation(draw)[1:]))
+    program = random_runs.random_run(backend.config, seed)
+    backend.set_memory(latency=64)
+    traces = [backend.run(program, {}).trace, timeline(program, Memory(latency=64)).trace]
+    times = [[(e.pc, e.start, e.done) for e in trace if e.queue == Queue.EXEC] for trace in traces]
+    origins = [mine[0][1] for mine in times]
+    real, model = (
+        [(pc, start - origin, done - origin) for pc, start, done in mine]
+        for mine, origin in zip(times, origins, strict=True)
+    )
+    assert model == real
+
+
+@pytest.mark.slow
 def test_some_networks_run_without_conflicts(backend: VerilatorBackend) -> None:
     """Otherwise the test above would compare little."""
     backend.set_memory()
@@ -96,6 +115,7 @@ def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     config = AcceleratorConfig(pipeline_mac=pipelined)
     extra = int(pipelined)
     assert execute.OPERAND == OPERAND_LATENCY
+    assert exec_unit.NEXT_INSTRUCTION == ResultWriter.NEXT_INSTRUCTION
     assert mac_latency(pipelined) == 1 + extra
     assert execute.OUTPUT + extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
     for cols in (4, 16, 64, 65):
