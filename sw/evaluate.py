@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.spec.config import AcceleratorConfig, ConfigError
 from sw.backends import BackendError, RunError
-from sw.journal import Journal
+from sw.journal import Journal, check_folder
 from sw.options import (
     add_network_options,
     add_target_options,
@@ -189,8 +189,11 @@ def _run(options: argparse.Namespace) -> None:
     config = target(options)
     if options.jobs > 1 and BACKENDS[options.backend] is None:
         raise ValueError("--jobs is for --backend iss and rtl; torch has threads of its own")
-    if options.data is not None and not Path(options.data).exists():  # before calibration, which takes minutes
+    # before calibration, which takes minutes
+    if options.data is not None and not Path(options.data).exists():
         raise FileNotFoundError(f"--data {options.data}: no such folder or tar of pictures, or .npz")
+    if options.resume is not None:
+        check_folder(options.resume)
     with ExitStack() as closing:
         samples, setup, facts = _prepare(options, config, closing)
         from sw.evaluation import evaluate, metrics

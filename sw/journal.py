@@ -10,13 +10,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Journal", "JournalError"]
+__all__ = ["Journal", "JournalError", "check_folder"]
 
 FORMAT = 1
 
 
 class JournalError(ValueError):
     """A file that is no journal, is damaged, in use, or of another run."""
+
+
+def check_folder(path: str | Path) -> None:
+    """Refuse the path of a journal whose directory does not exist, with :class:`JournalError`."""
+    if not Path(path).parent.is_dir():
+        raise JournalError(f"{path}: its directory does not exist")
 
 
 class Journal:
@@ -46,8 +52,7 @@ class Journal:
     def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.records: dict[int, dict[str, Any]] = {}
-        if not self.path.parent.is_dir():
-            raise JournalError(f"{path}: its directory does not exist")
+        check_folder(path)
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:

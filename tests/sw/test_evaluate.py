@@ -229,6 +229,7 @@ def test_refusals(network: Path, weights: Path, data: Path, tmp_path: Path, caps
         ([net, *shaped, "--backend", "torch"], "holds a quantised network, no floating-point one"),
         ([net, *shaped, "--backend", "torch_int8", "--jobs", "2"], "--jobs is for --backend iss and rtl"),
         ([net, *shaped, "--resume", str(tmp_path / "no" / "f")], "its directory does not exist"),
+        ([*named, *shaped, "--resume", str(tmp_path / "no" / "f")], "no/f: its directory does not exist"),
         ([*named, *shaped], "must be calibrated; give --calib with pictures: a folder, a tar or an .npz"),
         ([*named, *shaped, "--calib", str(tmp_path / "empty")], "empty: holds no pictures"),
         (["efficientnet_lite0", *named[1:], *shaped], "does not fit efficientnet_lite0: the file lacks"),
