@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,24 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(path for top in ("hw", "sw", "sim", "tests", "bench") for path in (ROOT / top).rglob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = {
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "bench",
+    "docs",
+    "hw",
+    "noxfile.py",
+    "pyproject.toml",
+    "sim",
+    "sw",
+    "tests",
+}
+"""All that the repository's root holds."""
+
 PROVIDES = {
     "scikit-learn": ["sklearn"],
     "pillow": ["PIL"],
@@ -123,6 +143,39 @@ def test_files_are_short() -> None:
     sources = [path for path in SOURCES if not path.is_relative_to(ROOT / "tests")]
     long = {str(path.relative_to(ROOT)): n for path in sources if (n := len(path.read_text().splitlines())) > 450}
     assert long == {}
+
+
+def top_of(root: Path) -> set[str]:
+    """Return what git tracks in a folder, top level only; of a copy outside git, all that .gitignore does not name."""
+    try:
+        command = ["git", "ls-files", "-z"]
+        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        listed = ""
+    if listed:
+        return {name.partition("/")[0] for name in listed.split("\0") if name}
+    patterns = [".git", *(root / ".gitignore").read_text().split()]
+
+    def ignored(path: Path) -> bool:
+        return any(fnmatch(path.name, p.rstrip("/")) and (path.is_dir() or p[-1] != "/") for p in patterns)
+
+    return {path.name for path in root.iterdir() if not ignored(path)}
+
+
+def test_the_root_holds_only_what_belongs_there() -> None:
+    assert top_of(ROOT) == TOP
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_stray_files_in_the_root_are_found(git: bool, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("build/\n*.vcd\n")
+    for name in ("hw/a.py", "notes.txt", "build/x.o", "a.vcd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    if git and shutil.which("git"):  # without it, both cases are the second
+        for command in ("init -q", "add ."):
+            subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    assert top_of(tmp_path) == {".gitignore", "hw", "notes.txt"}
 
 
 @cache
