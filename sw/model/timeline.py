@@ -212,7 +212,7 @@ class _Machine:
         if queue == Queue.EXEC:
             done, unit.ready = self.execs.accept(now, instruction)
             cost = exec_cycles(self.config, instruction)
-            begin, end = done - cost.done + cost.begin, done - cost.write
+            begin, end = done - cost.done + cost.begin, done - cost.write - cost.last_out
             share = read_share(self.config, instruction, cost.reads, cost.rows, end - begin)
             self.stores.exec_reads(begin, end, share)
             self._finish(queue, pc, done)
