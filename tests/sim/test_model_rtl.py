@@ -34,8 +34,8 @@ from tests.sw.random_networks import networks_for
 
 CONFIGS = {name: rtl_configs.CONFIGS[name] for name in ("tiny", "4x24", "plain")}
 COUNT = 6
-SLACK = 0.1
-"""Of the collisions that there are, the share by which the model may exaggerate."""
+LATE = 8, 0.01
+"""By how much the model, which knows collisions on average only, may be late: cycles, or a share of the collisions."""
 
 CONFLICTS = ("EXEC_PORT", "LOAD_PORT", "STORE_PORT")
 
@@ -66,7 +66,7 @@ def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -
     predicted = timeline(program, Memory(latency=latency))
     conflicts = sum(measured.counters[name] for name in CONFLICTS)
     if conflicts:
-        assert -SLACK * conflicts <= measured.cycles - predicted.cycles <= conflicts
+        assert -max(LATE[0], LATE[1] * conflicts) <= measured.cycles - predicted.cycles <= conflicts
     else:
         assert predicted.cycles == measured.cycles
         real, model = (
