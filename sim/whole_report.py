@@ -21,6 +21,7 @@ _NUMBERS = (
     "build s",
     "run s",
     "kcycles/s",
+    "ISS s",
     "answer",
 )
 
@@ -42,6 +43,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "?" if build is None else f"{build:.0f}",
         f"{row['seconds']:.1f}",
         f"{row['cycles_per_second'] / 1000:.0f}",
+        f"{row['iss_seconds']:.1f}",
         "-" if row["weights"] == "random" else answer,
     ]
 

@@ -63,6 +63,7 @@ def test_the_report(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     head, _, line = capsys.readouterr().out.splitlines()
     cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
     assert cells["| network"] == "| `digits:fuse_half`" and cells["cycles"] == f"{row['cycles']:,}"
+    assert cells["ISS s"] == f"{row['iss_seconds']:.1f}" and row["iss_seconds"] > 0
     assert cells["answer |"] == f"{row['label']} (is {row['label']}) |"
 
 
