@@ -18,8 +18,8 @@ KEPT_BUILDS = 40
 def default_cache() -> Path:
     """Directory of built models: ``$ROWCAST_CACHE``, else ``rowcast`` in the user's cache directory."""
     if named := os.environ.get("ROWCAST_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rowcast"
+        return Path(named).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "rowcast"
 
 
 @contextlib.contextmanager

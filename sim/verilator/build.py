@@ -94,7 +94,7 @@ def build_library(
     """
     options = options or BuildOptions()
     toolchain = find_toolchain()
-    directory = (cache or default_cache()) / "verilator"
+    directory = (cache or default_cache()).resolve() / "verilator"  # the tools run in folders of their own
     key = _key(verilog, options, toolchain)
     target = directory / key / LIBRARY
     if target.is_file():

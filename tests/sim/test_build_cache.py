@@ -30,6 +30,9 @@ def names(directory: Path) -> set[str]:
 def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROWCAST_CACHE", str(tmp_path / "a"))
     assert default_cache() == tmp_path / "a"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROWCAST_CACHE", "a")
+    assert default_cache() == tmp_path / "a"
     monkeypatch.delenv("ROWCAST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
     assert default_cache() == tmp_path / "b" / "rowcast"
@@ -95,3 +98,17 @@ def test_building_prunes_and_using_counts_as_use(monkeypatch: pytest.MonkeyPatch
     third = build_library([sources[2]], cache=tmp_path, quiet=True)
     assert 0 <= build.build_seconds(third) < 60 and build.build_seconds(tmp_path / "none") is None
     assert {path.parent.name for path in directory.glob(f"*/{LIBRARY}")} == {first.parent.name, third.parent.name}
+
+
+def test_a_relative_cache_may_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fake(verilog: object, options: object, toolchain: object, work: Path, *, runtime: Path) -> Path:
+        # the tools run elsewhere
+        assert work.is_absolute() and runtime.is_absolute()
+        (work / LIBRARY).write_text("library")
+        return work / LIBRARY
+
+    monkeypatch.setattr(build, "_compile", fake)
+    monkeypatch.chdir(tmp_path)
+    Path("x.v").write_text("//")
+    library = build_library([Path("x.v")], cache=Path("models"), quiet=True)
+    assert library.is_relative_to(tmp_path / "models")

@@ -414,5 +414,6 @@ def test_random_networks(seed: int, tmp_path: Path) -> None:
 
 def test_the_documentation_lists_every_operator() -> None:
     text = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")][2:]
+    section = text.partition("## Operators\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][2:]
     assert {name.strip() for row in rows for name in row.split(",")} == {*HANDLERS, "Constant", "Shape", "Size"}
