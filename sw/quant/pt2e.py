@@ -120,16 +120,23 @@ def quantise(
         Whether biases take back the shifts that quantisation causes, see :mod:`sw.quant.bias_correction`.
     others
         Those of :func:`prepare` and :func:`calibrate`, and their errors.
+
+    PyTorch's sums depend on the number of threads, so this uses one: the same inputs give the same program.
     """
-    prepared = prepare(model, example_inputs, observer=observer)
-    batches = list(batches)
-    calibrate(prepared, batches, progress=progress)
-    converted: GraphModule = convert_pt2e(copied(prepared))
-    if bias_correction:
-        pictures = torch.cat(batches)
-        correct_biases(converted, prepared, pictures[:: math.ceil(len(pictures) / CORRECTION_PICTURES)])
-    fit_biases(converted)
-    return converted
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        prepared = prepare(model, example_inputs, observer=observer)
+        batches = list(batches)
+        calibrate(prepared, batches, progress=progress)
+        converted: GraphModule = convert_pt2e(copied(prepared))
+        if bias_correction:
+            pictures = torch.cat(batches)
+            correct_biases(converted, prepared, pictures[:: math.ceil(len(pictures) / CORRECTION_PICTURES)])
+        fit_biases(converted)
+        return converted
+    finally:
+        torch.set_num_threads(threads)
 
 
 def export_program(graph: GraphModule, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:

@@ -386,3 +386,18 @@ def test_unreadable_files_are_refused(tmp_path, caplog) -> None:
 def test_unknown_observer_is_refused() -> None:
     with pytest.raises(ValueError, match="observer 'best' is unknown; use one of histogram, percentile, minmax"):
         RowcastQuantizer("best")
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    network = load_digits_network("half")
+    batches = digits_calibration()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            results.append(quantise(network, (batches[0][:1],), batches).state_dict())
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+    assert results[0].keys() == results[1].keys()
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
