@@ -24,10 +24,14 @@ class TakesPictures(Protocol):
     """What is to be known of a network: the shape (C, H, W) of an input and how pictures become one."""
 
     @property
-    def input_shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        ...
 
     @property
-    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes an input."""
+        ...
 
 
 @dataclass(frozen=True)

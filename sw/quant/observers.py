@@ -17,7 +17,7 @@ HEADROOM = 1 / 16
 """Of the distance between a result's extremes, added at either end."""
 
 
-class PercentileObserver(HistogramObserver):  # type: ignore[misc]
+class PercentileObserver(HistogramObserver):
     """Takes the range that leaves out the same small share of all values at either end.
 
     Ends at which values pile up, such as the bounds of a ReLU6, are kept exactly.  The resolution is that of torchao's
@@ -52,7 +52,7 @@ class PercentileObserver(HistogramObserver):  # type: ignore[misc]
         return self.min_val + width * first, self.min_val + width * (last + 1)
 
 
-class ResultObserver(MinMaxObserver):  # type: ignore[misc]
+class ResultObserver(MinMaxObserver):
     """Takes the extremes and some room beyond, for what a network returns.
 
     Of a classifier's logits the outliers are the answer.  Two that both lie beyond the range become equal, and the

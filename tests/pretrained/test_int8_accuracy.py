@@ -1,6 +1,7 @@
 """Accuracy of the published networks in int8 on the ISS: what quantisation may cost.
 
 Needs the 200 ImageNet pictures of :func:`sw.nn.dev_pictures.imagenet_pictures`; of these 64 calibrate.
+They may not be passed on with the project, so where they are absent this says so and is left out.
 """
 
 from __future__ import annotations

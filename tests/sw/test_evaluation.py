@@ -47,7 +47,7 @@ def test_a_backend_is_compared_with_pytorch_in_lsb() -> None:
         def run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
             return [(value.reshape(-1) + np.array([0, -3, 0])).astype(np.int8) for value in inputs]
 
-    setup = Setup(None, lambda x: x, Off(), LOGITS, LOGITS)  # type: ignore[arg-type]
+    setup = Setup(None, lambda x: x, Off(), LOGITS, LOGITS)
     report = metrics(evaluate(samples([[60, 60, 0], [0, 60, 0]], [0, 1]), setup))
     assert report["max_lsb"] == 3 and report["top1"] == 100
     assert report["fp32_top1"] is None and report["agreement"] is None
