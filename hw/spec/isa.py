@@ -39,7 +39,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 2
+ISA_VERSION = 3
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
 """Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
@@ -211,6 +211,10 @@ EXEC = FieldTable(
         Field("gap_mult", 16, "multiplier of the pooled sum"),
         Field("gap_shift", 6, "right shift of the pooled sum"),
         Field("gap_zp", 8, "zero point of the pooled result", signed=True),
+        Field("seg", 9, "output pixels per segment of a line, each one image line; 0: lines have no segments"),
+        Field("seg_gap", 4, "last pixels of every segment that belong to no image line: written as out_zp, not pooled"),
+        Field("seg_missing", 5, "last output lines whose last segment holds no image line: treated like a gap"),
+        Field("fold", 1, "STOS_LN: beyond line 0 and the last line lines continue one segment to the side"),
     ),
     """One strip of a layer.  With x(c, y, x) the input byte, or in_zp outside the tensor::
 
@@ -229,6 +233,15 @@ EXEC = FieldTable(
                     out[out_base + c*out_cs + y*out_pitch + x] = q
             gap: out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)         (instead of the line above)
 
+    Segments pack several image lines into one line, so that small maps fill the columns: line y, segment s of a packed
+    plane of n lines holds image line s*n + y.  With seg > 0 (then sx = 1, seg_gap < seg <= out_w <= cols, and
+    seg_missing <= out_h) q is out_zp, and adds nothing to a pooled sum, where ``x % seg >= seg - seg_gap`` or both
+    ``y >= out_h - seg_missing`` and ``x >= out_w - seg``.  A gap of kw//2 pixels separates the lines of a row
+    convolution; of a column convolution the lines above and below a segment are found by `fold`::
+
+        x(c, y, x) = x(c, y + in_h, x - seg)  for -in_h <= y < 0
+                     x(c, y - in_h, x + seg)  for in_h <= y < 2*in_h       (in_zp beyond, and for x outside 0..in_w-1)
+
     GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
     one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.
 
@@ -238,7 +251,8 @@ EXEC = FieldTable(
     * GEMM: word w_base + ((b*cin + ci)*kh + ky)*kw + kx
     * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
 
-    With sx = 2 tiles are computed at stride 1 and every second column is kept.  Input, output and residual ranges
+    With sx = 2 every second pixel is read, but by ST-OS with kw > 1, which computes tiles at stride 1 and keeps every
+    second column.  Input, output and residual ranges
     must not overlap, except that a map to add may be the output's own place (read before written).
 
     All of them must lie in the scratchpad, the input as a whole (in_h lines of in_w pixels in every channel), whatever

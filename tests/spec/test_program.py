@@ -70,7 +70,7 @@ def test_truncated_and_corrupt_image(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 99, "format 99, ISA 2; these tools have format 1"),
+        ("format", 99, "format 99, ISA 3; these tools have format 1"),
         ("isa_version", 1, "compile the network again"),
         ("config_hash", "0" * 16, "is not that of its configuration"),
         ("config", {"rows": 1}, "missing configuration field"),
