@@ -81,28 +81,22 @@ def order_steps(steps: Sequence[Step], *, limit: int = TOKEN_MAX) -> Order:
 
 
 def overlaps(steps: Sequence[Step]) -> list[int]:
-    """Return 1 for every EXEC that touches no byte written, and writes none read, by an EXEC still in flight.
+    """Return 1 for every EXEC that reads nothing that the EXEC immediately before it writes.
 
-    Those that may be in flight are all from the last one without the flag on.
+    The hardware (docs/architecture.md, "Two EXECs are under way at a time") orders all else.  An EXEC reads its first
+    operand when all but the one before are done, and when that one has read its last operand.  Rows of both pass the
+    result writer one after another, so writes come in order, and a second operand is read before any later row is
+    written: writing what the EXEC before reads or writes needs no flag taken back.
     """
     flags = [0] * len(steps)
-    flight: list[Step] = []
+    before: Step | None = None
     for index, step in enumerate(steps):
         if step.opcode != Opcode.EXEC:
             continue
-        if flight and not any(_conflict(earlier, step) for earlier in flight):
-            flags[index] = 1
-        else:
-            flight.clear()
-        flight.append(step)
+        if before is not None:
+            flags[index] = int(not any(a.overlaps(b) for a in before.writes for b in step.reads))
+        before = step
     return flags
-
-
-def _conflict(earlier: Step, step: Step) -> bool:
-    touched = (*step.reads, *step.writes)
-    return any(a.overlaps(b) for a in earlier.writes for b in touched) or any(
-        a.overlaps(b) for a in earlier.reads for b in step.writes
-    )
 
 
 Pairs = dict[tuple[Queue, Queue], list[tuple[int, int]]]
