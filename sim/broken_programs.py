@@ -10,6 +10,7 @@ import numpy as np
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import (
+    EXEC,
     INSTRUCTION_BYTES,
     TOKEN_MAX,
     Activation,
@@ -31,6 +32,7 @@ __all__ = ["BrokenProgram", "broken_programs", "sound_program"]
 _CHANNELS, _SIDE = 2, 4
 _PLANE = _SIDE * _SIDE
 _OUT = 512
+_MAXIMUM = {field.name: field.maximum for field in EXEC.fields}
 _BIG = (1 << 24) - 1
 """An address beyond every on-chip memory that the fields can name."""
 
@@ -99,11 +101,14 @@ def _sound(config: AcceleratorConfig) -> _Sound:
     return _Sound(builder.finish(outputs=(output,)), act, weight, param, execute, store)
 
 
-def broken_programs(config: AcceleratorConfig) -> list[BrokenProgram]:
-    """Return programs for every cause that a program alone can provoke on a configuration, with unique names."""
+def broken_programs(config: AcceleratorConfig, *, segments: bool = False) -> list[BrokenProgram]:
+    """Return programs for every cause that a program alone can provoke on a configuration, with unique names.
+
+    Those with `segments` too, if asked for.
+    """
     sound = _sound(config)
     programs: list[BrokenProgram] = []
-    for family in (_frame, _fields, _ranges, _alignment, _tokens):
+    for family in (_frame, _fields, *([_segments] if segments else []), _ranges, _alignment, _tokens):
         programs += family(config, sound)
     return programs
 
@@ -156,14 +161,43 @@ def _fields(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
     if not config.stos:
         illegal += [(sound.exec, {"mode": mode}) for mode in (Mode.STOS_CH, Mode.STOS_LN)]
     for pc, values in illegal:
-        label = "_".join(f"{name}_{int(value)}" for name, value in values.items())
-        name = f"{sound.word(pc).opcode.name.lower()}_{label}"
-        yield BrokenProgram(name, sound.field(pc, **values), ErrorCause.BAD_FIELD, pc)
-    for pc in (0, sound.act, sound.exec, sound.store, sound.halt):
+        yield _illegal(sound, pc, values)
+    for pc in (0, sound.act, sound.store, sound.halt):  # EXEC uses all its bits
         word = bytearray(encode(sound.word(pc)))
         word[-1] |= 0x80
         name = f"{sound.word(pc).opcode.name.lower()}_reserved_bit"
         yield BrokenProgram(name, sound.patch(pc, bytes(word)), ErrorCause.BAD_FIELD, pc)
+
+
+def _illegal(sound: _Sound, pc: int, values: dict[str, int]) -> BrokenProgram:
+    label = "_".join(f"{name}_{int(value)}" for name, value in values.items())
+    name = f"{sound.word(pc).opcode.name.lower()}_{label}"
+    return BrokenProgram(name, sound.field(pc, **values), ErrorCause.BAD_FIELD, pc)
+
+
+def _segments(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]:
+    """Fields of packed lines, one wrong, or several of which the first counts."""
+    long = {"seg": 2, "out_w": config.cols + 1}
+    illegal: list[dict[str, int]] = [
+        *({name: value} for name in ("fold", "seg_gap", "seg_missing") for value in sorted({1, _MAXIMUM[name]})),
+        {"fold": 1, "seg_gap": 2, "seg_missing": 3},
+        {"seg_gap": 2, "seg_missing": 3},
+        *({"mode": mode, "seg": 2, "fold": 1} for mode in (Mode.GEMM, Mode.VEC, Mode.MAX)),
+        {"seg": 2, "sx": 2},
+        {"seg": 2, "fold": 1, "sx": 2},
+        {**long, "sx": 2},
+        long,
+        {"seg": config.cols + 2, "out_w": config.cols + 1},
+        {"seg": 3, "out_w": 2},
+        {"seg": 3, "seg_gap": 3, "out_w": 2},
+        *({"seg": 2, "seg_gap": gap, "out_w": 2} for gap in (2, _MAXIMUM["seg_gap"])),
+        {"seg": 2, "seg_gap": 2, "seg_missing": 5, "out_w": 2},
+        *({"seg": 2, "seg_missing": lines, "out_w": 2} for lines in (_SIDE + 1, _MAXIMUM["seg_missing"])),
+    ]
+    if config.stos:
+        illegal.append({"mode": Mode.STOS_CH, "seg": 2, "fold": 1})
+    for values in illegal:
+        yield _illegal(sound, sound.exec, values)
 
 
 def _ranges(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]:

@@ -27,7 +27,13 @@ def random_inputs(program: Program, seed: int) -> dict[str, Int8Array]:
 
 
 def random_program(
-    config: AcceleratorConfig, seed: int, *, execs: int = 6, cycles: int = 20_000, modes: tuple[Mode, ...] = tuple(Mode)
+    config: AcceleratorConfig,
+    seed: int,
+    *,
+    execs: int = 6,
+    cycles: int = 20_000,
+    modes: tuple[Mode, ...] = tuple(Mode),
+    segments: bool = False,
 ) -> Program:
     """Return a valid random program: tensors, weights and parameters loaded, computed with, and stored.
 
@@ -48,13 +54,15 @@ def random_program(
         Rough limit for their cost together, in clock cycles.
     modes
         Choose from these only.
+    segments
+        Give some EXECs packed lines.
 
     Raises
     ------
     ValueError
         If `modes` holds none that the configuration has, or nothing fits the memories and the limit.
     """
-    generator = _Generator(config, Draw(seed), legal_modes(config, modes), cycles // execs)
+    generator = _Generator(config, Draw(seed), legal_modes(config, modes), cycles // execs, segments)
     for index in range(execs):
         generator.layer(index)
     return generator.finish()
@@ -63,8 +71,10 @@ def random_program(
 class _Generator:
     """State of one program in the making; a tensor is its block in the scratchpad and its zero point."""
 
-    def __init__(self, config: AcceleratorConfig, draw: Draw, modes: tuple[Mode, ...], cycles: int) -> None:
-        self.config, self.draw, self.modes, self.cycles = config, draw, modes, cycles
+    def __init__(
+        self, config: AcceleratorConfig, draw: Draw, modes: tuple[Mode, ...], cycles: int, segments: bool
+    ) -> None:
+        self.config, self.draw, self.modes, self.cycles, self.segments = config, draw, modes, cycles, segments
         self.builder = ProgramBuilder(config)
         self.inputs: list[TensorSpec] = []
         self.outputs: list[TensorSpec] = []
@@ -147,6 +157,7 @@ class _Generator:
             cycles=self.cycles,
             tensor_bytes=self.limit,
             source=(source.channels, source.lines, source.width) if source else None,
+            segments=self.segments,
         )
         in_zp = self.draw.between(-128, 127)
         if source is None:

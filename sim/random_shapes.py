@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Mode
+from hw.spec.isa import EXEC, Mode
 
 __all__ = ["Shape", "random_shape"]
 
 _KERNELS = (1, 1, 3, 3, 5, 2, 4, 6, 7, 9, 11, 13, 15)
 _ATTEMPTS = 10_000
 _WEIGHTLESS = (Mode.VEC, Mode.MAX)
+_PACKED = 0.4
+"""Share of the geometries that have segments."""
+_MAXIMUM = {field.name: field.maximum for field in EXEC.fields}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Shape:
     out_w: int
     cin: int
     cout: int
+    seg: int = 0
+    seg_gap: int = 0
+    seg_missing: int = 0
+    fold: int = 0
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -91,6 +98,7 @@ def random_shape(
     cycles: int,
     tensor_bytes: int,
     source: tuple[int, int, int] | None = None,
+    segments: bool = False,
 ) -> Shape:
     """Draw geometries until one fits.
 
@@ -104,6 +112,8 @@ def random_shape(
         Limit of input and output bytes.
     source
         Shape (channels, lines, pixels) of the input if it is given.
+    segments
+        Give some of them packed lines.
 
     Raises
     ------
@@ -113,6 +123,8 @@ def random_shape(
     for attempt in range(_ATTEMPTS):
         # Shrink when the budget is tight.
         shape = _draw(config, rng, modes, min(1.0, 40 / (attempt + 1)), source)
+        if segments and rng.random() < _PACKED:
+            shape = _pack(config, rng, shape)
         if (
             shape.cycles(config) <= cycles
             and shape.words(config) <= config.weight_words
@@ -145,7 +157,7 @@ def _draw(
     depthwise = int(mode == Mode.GEMM and rng.random() < 0.4)
     kernels = tuple(k for k in _KERNELS if k <= config.max_kernel)
     kh, kw = (1, 1) if mode == Mode.VEC else (pick(kernels), pick(kernels))
-    sy, sx = pick((1, 1, 1, 2, 2, 3, 4)), pick((1, 1, 2))
+    sy, sx = pick((1, 1, 1, 2, 2, 3, 4)), pick((1, 2))
     usual = rng.random() < 0.7
     pad_y = kh // 2 if usual else int(rng.integers(-2, kh + 2))
     pad_x = kw // 2 if usual else int(rng.integers(-2, kw + 2))
@@ -155,3 +167,19 @@ def _draw(
         cout = cin
     out_h, out_w = output(in_h, kh, sy, pad_y), output(in_w, kw, sx, pad_x)
     return Shape(mode, depthwise, kh, kw, sy, sx, pad_y, pad_x, in_h, in_w, out_h, out_w, cin, cout)
+
+
+def _pack(config: AcceleratorConfig, rng: np.random.Generator, shape: Shape) -> Shape:
+    """Return a geometry with segments: mostly equal ones that fill the line, with a gap no wider than the kernel."""
+
+    def upto(high: int, field: str) -> int:
+        return int(rng.integers(0, min(high, _MAXIMUM[field]) + 1))
+
+    out_w = min(shape.out_w, config.cols) if rng.random() < 0.3 else int(rng.integers(1, config.cols + 1))
+    seg = int(rng.integers(1, min(out_w, _MAXIMUM["seg"]) + 1))
+    if rng.random() < 0.7:
+        out_w -= out_w % seg
+    gap = min(shape.kw // 2, seg - 1) if rng.random() < 0.6 else upto(seg - 1, "seg_gap")
+    missing = upto(shape.out_h, "seg_missing") if rng.random() < 0.5 else 0
+    fold = int(shape.mode == Mode.STOS_LN and rng.random() < 0.7)
+    return replace(shape, sx=1, out_w=out_w, seg=seg, seg_gap=gap, seg_missing=missing, fold=fold)

@@ -240,7 +240,9 @@ EXEC = FieldTable(
     convolution; of a column convolution the lines above and below a segment are found by `fold`::
 
         x(c, y, x) = x(c, y + in_h, x - seg)  for -in_h <= y < 0
-                     x(c, y - in_h, x + seg)  for in_h <= y < 2*in_h       (in_zp beyond, and for x outside 0..in_w-1)
+                     x(c, y - in_h, x + seg)  for in_h <= y < 2*in_h       (in_zp elsewhere)
+
+    which is in_zp if ``x - seg`` or ``x + seg`` lies outside 0..in_w-1; where x itself lies does not matter.
 
     GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
     one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.

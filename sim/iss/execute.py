@@ -58,6 +58,8 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
             post_shift=instruction["post_shift"],
             **_options(act, instruction, what),
         )
+        if instruction["seg"]:
+            out = np.where(_outside_segments(instruction), 0 if instruction["gap"] else instruction["out_zp"], out)
         if instruction["gap"]:
             out = NUMERICS.pool(
                 out.sum(axis=(1, 2), dtype=np.int64)[:, None, None],
@@ -69,6 +71,14 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
     except QuantRangeError as error:
         raise UndefinedUseError(str(error)) from None
     what.sink.view(act)[...] = out
+
+
+def _outside_segments(instruction: Instruction) -> npt.NDArray[np.bool_]:
+    """Return which pixels (out_h, out_w) of packed lines belong to no image line."""
+    seg, out_h, out_w = instruction["seg"], instruction["out_h"], instruction["out_w"]
+    y, x = np.ogrid[:out_h, :out_w]
+    missing = (y >= out_h - instruction["seg_missing"]) & (x >= out_w - seg)
+    return (x % seg >= seg - instruction["seg_gap"]) | missing
 
 
 def _options(act: npt.NDArray[np.int8], instruction: Instruction, what: Operands) -> dict[str, Any]:
@@ -87,13 +97,14 @@ def _options(act: npt.NDArray[np.int8], instruction: Instruction, what: Operands
 
 def _window(act: npt.NDArray[np.int8], instruction: Instruction, what: Operands) -> npt.NDArray[np.int8]:
     """Return the input the strip needs, (channels, rows.size, columns.size), the zero point outside the tensor."""
-    rows, columns = what.rows, what.columns
-    source = what.source.view(act)
-    if source.shape == (what.channels, rows.size, columns.size):
-        return source
-    window = np.full((what.channels, rows.size, columns.size), instruction["in_zp"], np.int8)
-    if source.size:
-        window[:, rows.low : rows.high, columns.low : columns.high] = source
+    shape = (what.channels, what.parts[0].rows.size, what.parts[0].columns.size)
+    sources = [part.source.view(act) for part in what.parts]
+    if sources[0].shape == shape:
+        return sources[0]
+    window = np.full(shape, instruction["in_zp"], np.int8)
+    for part, source in zip(what.parts, sources, strict=True):
+        if source.size:
+            window[:, part.rows.low : part.rows.high, part.columns.low : part.columns.high] = source
     return window
 
 

@@ -9,7 +9,7 @@ from hw.spec.csr import ErrorCause
 from hw.spec.isa import EXEC_LIMITS, Activation, Instruction, Mode, ResidualOp
 from sim.iss.machine import Block, FaultError, UndefinedUseError
 
-__all__ = ["Operands", "Window", "operands"]
+__all__ = ["Operands", "Part", "Window", "operands"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,15 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A window, and the input bytes in it: `source` fills the places from ``low`` to ``high`` of both axes."""
+
+    rows: Window
+    columns: Window
+    source: Block
+
+
+@dataclass(frozen=True)
 class Operands:
     """A checked EXEC.
 
@@ -39,12 +48,10 @@ class Operands:
         How it computes; `depthwise` holds for every mode with one input channel per output channel.
     channels
         Input channels.
-    rows, columns
-        Input lines and pixels needed.
-    source
-        The part of the window inside the tensor.
+    parts
+        The input lines and pixels needed, and where they lie inside the tensor: in one place, with ``fold`` in three.
     reads
-        The lines of `source` that some tap reads: all of them, unless the stride skips lines.
+        The lines of the parts that some tap reads: all of them, unless the stride skips lines.
     second
         Second operand: a map to add, one byte per channel to multiply with, or None.
     sink
@@ -56,9 +63,7 @@ class Operands:
     mode: Mode
     depthwise: bool
     channels: int
-    rows: Window
-    columns: Window
-    source: Block
+    parts: tuple[Part, ...]
     reads: tuple[Block, ...]
     second: Block | None
     sink: Block
@@ -86,18 +91,9 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
     channels = cout if depthwise else instruction["cin"]
     in_w, in_h, in_cs, pitch = (instruction[name] for name in ("in_w", "in_h", "in_cs", "in_pitch"))
 
-    rows = Window.of(instruction["out_h"], instruction["sy"], kh, instruction["pad_y"], in_h)
-    columns = Window.of(instruction["out_w"], instruction["sx"], kw, instruction["pad_x"], in_w)
     tensor = Block(instruction["in_base"], channels, in_cs, in_h, pitch, in_w)
     _check_range("input", tensor, config.act_bytes)
-    source = Block(
-        tensor.base + (rows.low - rows.pad) * pitch + columns.low - columns.pad,
-        channels,
-        in_cs,
-        rows.high - rows.low,
-        pitch,
-        columns.high - columns.low,
-    )
+    parts = _parts(instruction, tensor)
     plane = (instruction["out_cs"], instruction["out_h"], instruction["out_pitch"], instruction["out_w"])
     second = None
     if instruction["res"] == ResidualOp.ADD:
@@ -119,15 +115,40 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
 
     if not sink.distinct:
         raise UndefinedUseError(f"output channels or lines overlap (out_cs={sink.cs}, out_pitch={sink.pitch})")
-    if sink.overlaps(source):
-        raise UndefinedUseError(f"output {sink} overlaps the input {source}")
+    for part in parts:
+        if sink.overlaps(part.source):
+            raise UndefinedUseError(f"output {sink} overlaps the input {part.source}")
     if second is not None and sink.overlaps(second):
         if instruction["res"] == ResidualOp.SCALE:
             raise UndefinedUseError(f"output {sink} overlaps the gate {second}")
         if second != sink:
             raise UndefinedUseError(f"output {sink} overlaps the residual {second} without being the same place")
-    reads = _lines_read(source, rows, instruction["sy"], kh)
-    return Operands(mode, depthwise, channels, rows, columns, source, reads, second, sink, weight_words, param_entries)
+    reads = tuple(block for part in parts for block in _lines_read(part.source, part.rows, instruction["sy"], kh))
+    return Operands(mode, depthwise, channels, parts, reads, second, sink, weight_words, param_entries)
+
+
+def _parts(instruction: Instruction, tensor: Block) -> tuple[Part, ...]:
+    """Return the parts of the window in which an input tensor lies, once for every place that ``fold`` gives it."""
+    shifts = [(0, 0)]  # x(c, y, x) is the input's line y + lines, pixel x + pixels
+    if instruction["fold"]:
+        shifts += [(tensor.lines, -instruction["seg"]), (-tensor.lines, instruction["seg"])]
+    parts = []
+    for lines, pixels in shifts:
+        rows, columns = (
+            Window.of(*(instruction[name] for name in names), instruction[pad] - shift, extent)
+            for names, pad, shift, extent in (
+                (("out_h", "sy", "kh"), "pad_y", lines, tensor.lines),
+                (("out_w", "sx", "kw"), "pad_x", pixels, tensor.width),
+            )
+        )
+        source = replace(
+            tensor,
+            base=tensor.base + (rows.low - rows.pad) * tensor.pitch + columns.low - columns.pad,
+            lines=rows.high - rows.low,
+            width=columns.high - columns.low,
+        )
+        parts.append(Part(rows, columns, source))
+    return tuple(parts)
 
 
 def _lines_read(source: Block, rows: Window, stride: int, kernel: int) -> tuple[Block, ...]:
@@ -162,6 +183,24 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
             raise FaultError(ErrorCause.BAD_FIELD, value, f"{name}={value}{where}; legal is {limit}")
     if act != Activation.NONE and res == ResidualOp.SCALE:
         raise FaultError(ErrorCause.BAD_FIELD, act, f"act={Activation(act).name} with res=SCALE; one product at most")
+    _check_segments(config, instruction, name_of)
+
+
+def _check_segments(config: AcceleratorConfig, instruction: Instruction, mode: str) -> None:
+    """Raise BAD_FIELD for what the fields of packed lines forbid each other."""
+    seg, out_w, out_h = instruction["seg"], instruction["out_w"], instruction["out_h"]
+    packed = seg != 0
+    for name, wrong, limit in (
+        *((name, not packed and instruction[name], "needs seg") for name in ("fold", "seg_gap", "seg_missing")),
+        ("fold", instruction["fold"] and instruction["mode"] != Mode.STOS_LN, f"with {mode}; it belongs to STOS_LN"),
+        ("sx", packed and instruction["sx"] != 1, f"with seg={seg}; segments have stride 1 along x"),
+        ("out_w", packed and out_w > config.cols, f"with seg={seg}; a packed line has at most {config.cols} pixels"),
+        ("seg", seg > out_w, f"with out_w={out_w}; a segment is no longer than the line"),
+        ("seg_gap", packed and instruction["seg_gap"] >= seg, f"with seg={seg}; a segment is longer than its gap"),
+        ("seg_missing", instruction["seg_missing"] > out_h, f"with out_h={out_h}; no more lines than there are"),
+    ):
+        if wrong:
+            raise FaultError(ErrorCause.BAD_FIELD, instruction[name], f"{name}={instruction[name]} {limit}")
 
 
 def _check_range(what: str, block: Block, size: int) -> None:

@@ -40,6 +40,14 @@ def weight(config: AcceleratorConfig, weights: np.ndarray, ins: Instruction, c, 
     return weights[word * config.weight_word_bytes + n - 1 - i].astype(np.int64)
 
 
+def in_segments(ins: Instruction, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return whether a pixel (arrays or integers) of the output belongs to an image line."""
+    if not ins["seg"]:
+        return (y >= 0) & (x >= 0)
+    in_gap = x % ins["seg"] >= ins["seg"] - ins["seg_gap"]
+    return ~(in_gap | ((y >= ins["out_h"] - ins["seg_missing"]) & (x >= ins["out_w"] - ins["seg"])))
+
+
 def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
     """Requantise accumulators (cout, out_h, out_w) with the golden arithmetic, from `act` before the instruction."""
     cout, out_h, out_w = acc.shape
@@ -58,13 +66,14 @@ def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruct
         *(entries[name].astype(np.int64)[:, None, None] for name in ("bias", "mult", "shift")),
         out_zp=ins["out_zp"], q_lo=ins["q_lo"], q_hi=ins["q_hi"], post_shift=ins["post_shift"], **more,
     )  # fmt: skip
+    inside = in_segments(ins, y, x)
     if ins["gap"]:
-        sums = q.astype(np.int64).sum(axis=(1, 2))
+        sums = (q.astype(np.int64) * inside).sum(axis=(1, 2))
         after[ins["out_base"] + np.arange(cout) * ins["out_cs"]] = NUMERICS.pool(
             sums, bias=ins["gap_bias"], mult=ins["gap_mult"], shift=ins["gap_shift"], zp=ins["gap_zp"]
         )
     else:
-        after[ins["out_base"] + place] = q
+        after[ins["out_base"] + place] = np.where(inside, q, ins["out_zp"])
 
 
 def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
@@ -93,7 +102,11 @@ def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: 
                 h = saturate(u, 16)
                 u = h * clamp(h + ins["act_offset"], 0, ins["act_limit"])
             q = clamp(rshift_round(u, ins["post_shift"]) + ins["out_zp"], ins["q_lo"], ins["q_hi"])
-            total += q
+            seg, last = ins["seg"], x >= ins["out_w"] - ins["seg"]
+            if seg and (x % seg >= seg - ins["seg_gap"] or (y >= ins["out_h"] - ins["seg_missing"] and last)):
+                q = ins["out_zp"]
+            else:
+                total += q
             if not ins["gap"]:
                 after[ins["out_base"] + c * ins["out_cs"] + y * ins["out_pitch"] + x] = q
         if ins["gap"]:
@@ -105,17 +118,15 @@ def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.n
     single = ins["mode"] != Mode.GEMM or bool(ins["depthwise"])
     cout, kh, kw, sy, sx = (ins[name] for name in ("cout", "kh", "kw", "sy", "sx"))
     channels = cout if single else ins["cin"]
-    c, y, x = np.ogrid[:channels, : ins["in_h"], : ins["in_w"]]
-    source = act[ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x].astype(np.float64)
-    # Exactly the window that the outputs need: pads may be negative.
-    bottom = (ins["out_h"] - 1) * sy + kh - ins["pad_y"] - ins["in_h"]
-    right = (ins["out_w"] - 1) * sx + kw - ins["pad_x"] - ins["in_w"]
-    # Pad first, then cut: a window may begin behind the tensor's end.
-    pads = (ins["pad_x"], right, ins["pad_y"], bottom)
-    padded = torch.nn.functional.pad(torch.from_numpy(source), [max(p, 0) for p in pads], value=ins["in_zp"])
-    height, width = padded.shape[1:]
-    top, left = max(-ins["pad_y"], 0), max(-ins["pad_x"], 0)
-    padded = padded[:, top : height - max(-bottom, 0), left : width - max(-right, 0)]
+    # Exactly the window that the outputs need: pads may be negative, and it may begin behind the tensor's end.
+    c, y, x = np.ogrid[:channels, : (ins["out_h"] - 1) * sy + kh, : (ins["out_w"] - 1) * sx + kw]
+    y, x = y - ins["pad_y"], x - ins["pad_x"]
+    if ins["fold"]:  # image lines go on in the segment before or behind
+        turn = np.where((-ins["in_h"] <= y) & (y < 2 * ins["in_h"]), y // max(ins["in_h"], 1), 0)
+        y, x = y - turn * ins["in_h"], x + turn * ins["seg"]
+    there = (y >= 0) & (y < ins["in_h"]) & (x >= 0) & (x < ins["in_w"])
+    address = np.where(there, ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x, 0)
+    padded = torch.from_numpy(np.where(there, act[address], ins["in_zp"]).astype(np.float64))
     if ins["mode"] == Mode.MAX:
         return torch.nn.functional.max_pool2d(padded[None], (kh, kw), (sy, sx))[0].numpy().astype(np.int64)
     if ins["mode"] == Mode.VEC:
@@ -136,6 +147,10 @@ def literal_accumulators(
     def read(c: int, y: int, x: int) -> int:
         if 0 <= y < ins["in_h"] and 0 <= x < ins["in_w"]:
             return int(act[ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x])
+        if ins["fold"] and -ins["in_h"] <= y < 0:
+            return read(c, y + ins["in_h"], x - ins["seg"])
+        if ins["fold"] and ins["in_h"] <= y < 2 * ins["in_h"]:
+            return read(c, y - ins["in_h"], x + ins["seg"])
         return ins["in_zp"]
 
     mode, sy, sx, pad_y, pad_x = ins["mode"], ins["sy"], ins["sx"], ins["pad_y"], ins["pad_x"]
@@ -179,7 +194,10 @@ class Checker:
             assert (act == expected).all(), f"instruction {pc}: {ins}"
             name = Mode(ins["mode"]).name + "_DW" * ins["depthwise"]
             stage = (ResidualOp(ins["res"]).name, Activation(ins["act"]).name)
-            flags = [flag for flag in ("gap", "overlap") if ins[flag]]
+            flags = [flag for flag in ("gap", "overlap", "seg", "seg_gap", "seg_missing", "fold") if ins[flag]]
+            flags += [(name, flag) for flag in (*flags, *stage)] if ins["seg"] else []
+            flags += [("fold", "kw")] if ins["fold"] and ins["kw"] > 1 else []
+            flags += [("fold", "sy")] if ins["fold"] and ins["sy"] > 1 else []
             self.seen.update((name, *stage, *flags, (name, *stage, ins["gap"])))
         self.before = act.copy()
 
@@ -189,11 +207,13 @@ def test_random_programs_against_torch(name: str) -> None:
     config = CONFIGS[name]
     checker = Checker(config, torch_accumulators, finish)
     for seed in range(25):
-        program = random_program(config, seed, cycles=60_000)
+        program = random_program(config, seed, cycles=60_000, segments=True)
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
     stos = {"STOS_CH", "STOS_LN"}
-    wanted = {"GEMM", "GEMM_DW", "VEC", "MAX", "gap", "overlap", "ADD", "SCALE", "HSWISH"}
-    wanted |= stos if config.stos else set()
+    modes = {"GEMM", "GEMM_DW", "VEC", "MAX"} | (stos if config.stos else set())
+    wanted = {*modes, "gap", "overlap", "ADD", "SCALE", "HSWISH", "seg_gap", "seg_missing"}
+    wanted |= {"fold", ("fold", "kw"), ("fold", "sy")} if config.stos else set()
+    wanted |= {(mode, "seg") for mode in modes}
     assert all(checker.seen[what] >= 3 for what in wanted), checker.seen
     assert not stos & set(checker.seen) - wanted
 
@@ -203,6 +223,7 @@ def test_literal_reading_of_the_specification(mode: Mode) -> None:
     config = PRESETS["tiny"]
     checker = Checker(config, literal_accumulators, literal_finish)
     for seed in range(6):
-        program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,))
+        program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,), segments=True)
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
     assert checker.seen[mode.name] + checker.seen[f"{mode.name}_DW"] == 18
+    assert checker.seen["seg"] >= 3
