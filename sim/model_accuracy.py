@@ -25,7 +25,6 @@ from sim.whole_cases import Case, parse_case
 from sw.model.channels import Memory
 from sw.model.layers import layer_cycles
 from sw.model.timeline import timeline
-from sw.model.trace import since_start
 
 __all__ = ["Accuracy", "compare", "main"]
 
@@ -93,7 +92,7 @@ def compare(program: Program, result: Result, memory: Memory | None = None) -> A
     started = time.perf_counter()
     predicted = timeline(program, memory)
     seconds = time.perf_counter() - started
-    real = layer_cycles(program, since_start(result.trace, predicted.trace), result.cycles)
+    real = layer_cycles(program, result.trace, result.cycles)
     said = layer_cycles(program, predicted.trace, predicted.cycles)
     layers = [(a.name, a.cycles, b.cycles) for a, b in zip(real, said, strict=True)]
     conflicts = {name: result.counters[name] for name in ("EXEC_PORT", "LOAD_PORT", "STORE_PORT")}

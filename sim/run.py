@@ -100,6 +100,8 @@ def _backend(arguments: argparse.Namespace, config: AcceleratorConfig) -> Backen
             from sim.verilator.backend import VerilatorBackend
 
             return VerilatorBackend(config, **given)
+        if arguments.trace is not None:
+            raise UsageError(f"--trace {arguments.trace}: cocotb records no timeline; use --backend verilator")
         from sim.cocotb.backend import CocotbBackend
 
         return CocotbBackend(config, **given)
@@ -195,7 +197,7 @@ def _run(arguments: argparse.Namespace) -> None:
         np.savez(buffer, **result.outputs)
         write_atomic(arguments.output, buffer.getvalue())
     if arguments.trace is not None:
-        write_atomic(arguments.trace, json.dumps(chrome_trace(program, result.trace)).encode())
+        write_atomic(arguments.trace, json.dumps(chrome_trace(program, result.trace, source="rtl")).encode())
     facts = report(program, result, backend=arguments.backend, seconds=seconds, top=arguments.top)
     if arguments.json:
         print(json.dumps(facts, indent=1))

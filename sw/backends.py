@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hw.spec.config import AcceleratorConfig
 from hw.spec.program import Program
 
 __all__ = ["GROUP", "Backend", "BackendError", "Factory", "Outcome", "RunError", "find_backend"]
@@ -47,8 +46,11 @@ class Backend(Protocol):
         ...
 
 
-Factory = Callable[[AcceleratorConfig], Backend]
-"""Makes a backend; raises RuntimeError if a tool is missing."""
+Factory = Callable[..., Backend]
+"""Makes a backend for an :class:`~hw.spec.config.AcceleratorConfig`; raises RuntimeError if a tool is missing.
+
+Keywords are the backend's own; those with a clock take ``latency`` and ``outstanding`` of the memory, and their outcome
+has ``cycles``, ``counters`` and ``trace`` (see :class:`sw.model.trace.TraceEvent`)."""
 
 
 def find_backend(name: str) -> Factory:

@@ -1,4 +1,4 @@
-"""Command line of the cycle model: where a network's cycles go, ``python -m sw.profile NET``."""
+"""Command line: where a network's cycles and energy go, predicted or measured, ``python -m sw.profile NET``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.program import write_atomic
+from sw.backends import BackendError, RunError
 from sw.compiler import CompileError, compile_graph
+from sw.measure import measure
 from sw.model.authors import network_cycles
 from sw.model.channels import Memory
+from sw.model.energy import EnergyError, EnergyTable
 from sw.model.profile import Profile, profile
 from sw.model.sizes import square
+from sw.model.timeline import timeline
 from sw.model.trace import chrome_trace
 from sw.options import add_network_options, add_target_options, network_arguments, target
 from sw.profile_report import html, sweep_text, table_text
@@ -25,7 +29,10 @@ from sw.profile_report import html, sweep_text, table_text
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
 
-__all__ = ["Run", "main"]
+__all__ = ["BACKENDS", "Run", "main"]
+
+BACKENDS = {"model": None, "rtl": "verilator"}
+"""Choices, and the entry point (see :mod:`sw.backends`) of those that measure."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,24 @@ class Run:
     network
         Its name.
     profile
-        Predicted run.
+        The run.
+    source
+        ``model`` if it is predicted, ``rtl`` if it is measured.
+    counters
+        The hardware's, if it is measured.
+    energies
+        Per event.
     baselines
-        Cycles of what its speed is compared with, by name.
+        Cycles of what its speed is compared with, by name; always predicted.
     seconds
-        Time to compile, and to predict the run.
+        Time to compile, and to predict or to measure the run.
     """
 
     network: str
     profile: Profile
+    source: str
+    counters: dict[str, int] | None
+    energies: EnergyTable
     baselines: dict[str, int]
     seconds: tuple[float, float]
 
@@ -61,12 +77,16 @@ class Run:
             "cycles": run.timeline.cycles,
             "macs": run.program.macs,
             "utilisation": run.utilisation,
-            "source": "model",
+            "source": self.source,
             "limit": run.limit,
             "baselines": self.baselines,
             "store": run.rest,
+            "energy_pj": {**run.energy, "total": sum(run.energy.values())},
+            "energy_figures": self.energies.to_dict(),
+            "counters": self.counters,
             "compile_seconds": self.seconds[0],
-            "model_seconds": self.seconds[1],
+            "model_seconds": self.seconds[1] if self.source == "model" else None,
+            "rtl_seconds": self.seconds[1] if self.source == "rtl" else None,
             "layers": [layer.to_json(config) for layer in run.layers],
         }
 
@@ -86,9 +106,11 @@ def _latency(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.profile",
-        description="Predict cycles, utilisation, what bounds each layer and what it moves, by a model of the RTL.",
+        description="Show cycles, utilisation, what bounds each layer, what it moves and an estimate of its energy: "
+        "predicted by a model of the RTL, or measured on RTL.",
         epilog="Weights make no difference to cycles: a network of the zoo needs none and is taken untrained.  "
-        "Exit status: 0 done, 2 wrong usage, or a network that does not fit.",
+        "--json prints an object, with --rows and more than one size a list of them.  Exit status: 0 done, 1 the "
+        "accelerator did not finish, 2 wrong usage, or a network that does not fit.",
     )
     add_network_options(parser)
     add_target_options(parser)
@@ -100,6 +122,18 @@ def _parser() -> argparse.ArgumentParser:
         help="sweep over N x N arrays with memories in proportion, instead of --preset or --config",
     )
     parser.add_argument(
+        "--backend",
+        choices=list(BACKENDS),
+        default="model",
+        help="model: predict the run (default); rtl: run the generated Verilog once, in Verilator",
+    )
+    parser.add_argument(
+        "--energy",
+        type=Path,
+        metavar="F",
+        help="JSON file with the energy of each event in pJ (default: 45 nm, see docs/profile.md)",
+    )
+    parser.add_argument(
         "--latency",
         type=_latency,
         default=Memory().latency,
@@ -107,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of DRAM, in cycles (default: %(default)s)",
     )
     parser.add_argument("--no-baselines", action="store_true", help="leave out the comparison with other designs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--html", type=Path, metavar="F", help="write a report with pictures (needs rowcast[plot])")
     parser.add_argument(
         "--trace", type=Path, metavar="F", help="write when each instruction runs (Chrome trace; not with a sweep)"
@@ -145,19 +179,29 @@ def _original(arguments: dict[str, Any], graph: Graph, options: argparse.Namespa
     return _graph(plain, options)
 
 
-def _run(name: str, graph: Graph, original: Graph | None, config: AcceleratorConfig, memory: Memory) -> Run:
+def _run(
+    name: str,
+    graph: Graph,
+    original: Graph | None,
+    config: AcceleratorConfig,
+    options: argparse.Namespace,
+    energies: EnergyTable,
+) -> Run:
+    memory, entry = Memory(latency=options.latency), BACKENDS[options.backend]
     started = time.perf_counter()
     program = compile_graph(graph, config)
     compiled = time.perf_counter()
-    result = profile(program, memory)
+    measured = None if entry is None else measure(program, entry, memory)
+    result = profile(program, memory, measured=measured.timeline if measured else None, energies=energies)
     seconds = compiled - started, time.perf_counter() - compiled
     baselines = {}
     if original is not None:
         for key, stos in (("im2col", False), ("native_depthwise", True)):
             twin = compile_graph(original, config.twin(stos=stos))
-            baselines[key] = profile(twin, memory).timeline.cycles
+            baselines[key] = timeline(twin, memory).cycles
         baselines["authors"] = network_cycles(graph, config.rows, config.cols)
-    return Run(name, result, baselines, seconds)
+    counters = measured.counters if measured else None
+    return Run(name, result, options.backend, counters, energies, baselines, seconds)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -179,24 +223,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         _check(options)
+        energies = EnergyTable() if options.energy is None else EnergyTable.from_file(options.energy)
         configs = [square(size) for size in options.rows] if options.rows else [target(options)]
         arguments = _arguments(options)
         graph = _graph(arguments, options)
         original = None if options.no_baselines else _original(arguments, graph, options)
-        memory = Memory(latency=options.latency)
-        runs = [_run(graph.name, graph, original, config, memory) for config in configs]
+        runs = [_run(graph.name, graph, original, config, options, energies) for config in configs]
         if options.trace is not None:
             (run,) = runs
-            document = chrome_trace(run.profile.program, run.profile.timeline.trace)
+            document = chrome_trace(run.profile.program, run.profile.timeline.trace, source=run.source)
             write_atomic(options.trace, json.dumps(document).encode())
         facts = [run.to_json() for run in runs]
         if options.html is not None:
             write_atomic(options.html, html(facts).encode())
-    except (ConfigError, CompileError, OSError, ValueError) as error:
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (BackendError, CompileError, ConfigError, EnergyError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(facts[0] if len(facts) == 1 else {"network": graph.name, "runs": facts}, indent=1))
+        print(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
     elif len(facts) == 1:
         print(table_text(facts[0]))
     else:

@@ -1,4 +1,4 @@
-"""Tables and pictures of predicted runs; every function takes what ``python -m sw.profile --json`` prints."""
+"""Tables and pictures of runs; every function takes what ``python -m sw.profile --json`` prints."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _COLOURS = {
     "weight port": "tab:purple",
     "DRAM": "tab:red",
 }
+_SOURCES = {"model": "predicted by the model", "rtl": "measured on RTL"}
+_ESTIMATE = "energy is an estimate: counted events times published energies, see docs/profile.md"
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
@@ -41,13 +43,27 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     return [lines[0].rstrip(), "-" * max(map(len, lines)), *(line.rstrip() for line in lines[1:])]
 
 
+def _title(facts: Facts) -> str:
+    return f"{facts['network']}: cycles {_SOURCES[facts['source']]}"
+
+
 def _array(facts: Facts) -> str:
     return f"{facts['rows']}x{facts['cols']}{'' if facts['stos'] else ' without ST-OS'}"
 
 
+def _microjoules(facts: Facts) -> str:
+    total = facts["energy_pj"]["total"]
+    shares = [
+        f"{name} {100 * value / total:.0f} %"
+        for name, value in sorted(facts["energy_pj"].items(), key=lambda item: -item[1])
+        if name != "total" and value >= 0.005 * total
+    ]
+    return f"{total / 1e6:,.0f} uJ ({', '.join(shares)})"
+
+
 def table_text(facts: Facts) -> str:
     """Return a run layer by layer."""
-    head = ("layer", "mode", "bound", "cycles", "share %", "waiting", "use %", "limit", "DRAM in", "DRAM out")
+    head = ("layer", "mode", "bound", "cycles", "share %", "waiting", "use %", "limit", "DRAM in", "DRAM out", "uJ")
     rows = [
         (
             layer["name"],
@@ -60,16 +76,23 @@ def table_text(facts: Facts) -> str:
             f"{max(layer['limits'].values()):,}",
             f"{layer['dram_loaded']:,}",
             f"{layer['dram_stored']:,}",
+            f"{layer['energy_pj']['total'] / 1e6:.2f}",
         )
         for layer in facts["layers"]
     ]
     lines = [
         *_aligned([head, *rows], left=3),
         "",
-        f"{facts['network']} on {_array(facts)}: {facts['cycles']:,} cycles predicted by the model, {facts['macs']:,} "
-        f"MACs, utilisation {100 * facts['utilisation']:.1f} %",
+        f"{facts['network']} on {_array(facts)}: {facts['cycles']:,} cycles {_SOURCES[facts['source']]}, "
+        f"{facts['macs']:,} MACs, utilisation {100 * facts['utilisation']:.1f} %",
         f"of these {facts['store']:,} after the last layer; the ports of the array allow {facts['limit']:,}",
-        f"compiled in {facts['compile_seconds']:.2f} s, predicted in {facts['model_seconds']:.2f} s",
+        f"about {_microjoules(facts)}; {_ESTIMATE}",
+        f"compiled in {facts['compile_seconds']:.2f} s, "
+        + (
+            f"predicted in {facts['model_seconds']:.2f} s"
+            if facts["source"] == "model"
+            else f"measured in {facts['rtl_seconds']:.1f} s; what it is compared with is predicted"
+        ),
     ]
     for name, cycles in facts["baselines"].items():
         lines.append(f"{cycles / facts['cycles']:.2f}x faster than {cycles:,} ({name}: {_BASELINES[name]})")
@@ -79,19 +102,20 @@ def table_text(facts: Facts) -> str:
 def sweep_text(runs: Sequence[Facts]) -> str:
     """Return one line per array."""
     names = list(runs[0]["baselines"])
-    head = ("array", "cycles", "use %", "limit", *names)
+    head = ("array", "cycles", "use %", "limit", "uJ", *names)
     rows = [
         (
             _array(facts),
             f"{facts['cycles']:,}",
             f"{100 * facts['utilisation']:.1f}",
             f"{facts['limit']:,}",
+            f"{facts['energy_pj']['total'] / 1e6:,.0f}",
             *(f"{facts['baselines'][name]:,} ({facts['baselines'][name] / facts['cycles']:.2f}x)" for name in names),
         )
         for facts in runs
     ]
-    notes = [f"{name}: {_BASELINES[name]}" for name in names]
-    return "\n".join([f"{runs[0]['network']}, cycles predicted by the model", *_aligned([head, *rows], 1), *notes])
+    notes = [*(f"{name}: {_BASELINES[name]}" for name in names), _ESTIMATE]
+    return "\n".join([_title(runs[0]), *_aligned([head, *rows], 1), *notes])
 
 
 # --- pictures
@@ -124,8 +148,31 @@ def _breakdown(facts: Facts) -> Figure:
     axes.set_yticks(places, [layer["name"] for layer in layers], fontsize=7)
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.set_xlabel("cycles (model)")
+    axes.set_xlabel(f"cycles ({facts['source']})")
     axes.legend(fontsize=8)
+    return figure
+
+
+def _energy(facts: Facts) -> Figure:
+    """Return energy per layer, by part, and beside it that of the whole run without DRAM's, which dwarfs the others."""
+    layers, parts = facts["layers"], [name for name in facts["energy_pj"] if name != "total"]
+    figure = _figure(11, 1.5 + 0.18 * len(layers))
+    axes, whole = figure.subplots(1, 2, width_ratios=(3, 1))
+    places, left = range(len(layers)), [0.0] * len(layers)
+    for number, part in enumerate(parts):
+        values = [layer["energy_pj"][part] / 1e6 for layer in layers]
+        axes.barh(places, values, left=left, color=f"C{number}", label=part)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    axes.set_yticks(places, [layer["name"] for layer in layers], fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set_xlabel("uJ per layer (estimate)")
+    axes.legend(fontsize=8)
+    chip = [(number, part) for number, part in enumerate(parts) if part != "DRAM"]
+    for number, part in chip:
+        whole.bar([part], [facts["energy_pj"][part] / 1e6], color=f"C{number}")
+    whole.tick_params(axis="x", rotation=90)
+    whole.set_ylabel("uJ on chip, all layers (estimate)")
     return figure
 
 
@@ -166,20 +213,20 @@ def _sweep(runs: Sequence[Facts]) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sizes, [f"{size}x{size}" for size in sizes])
-    axes.set_ylabel("cycles (model)")
+    axes.set_ylabel(f"cycles ({runs[0]['source']})")
     axes.legend(fontsize=8)
     return figure
 
 
 def html(runs: Sequence[Facts]) -> str:
-    """Return a page that needs no other file: tables, per-layer breakdown and roofline of each run, and the sweep.
+    """Return a page that needs no other file: tables and pictures (breakdown, roofline, energy) of runs, and a sweep's.
 
     Raises
     ------
     ImportError
         If matplotlib is not installed.
     """
-    title = escaping.escape(f"{runs[0]['network']}: cycles predicted by the model")
+    title = escaping.escape(_title(runs[0]))
     parts = [f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>"]
     if len(runs) > 1:
         parts += [f"<pre>{escaping.escape(sweep_text(runs))}</pre>", _picture(_sweep(runs))]
@@ -188,6 +235,7 @@ def html(runs: Sequence[Facts]) -> str:
             f"<h2>{escaping.escape(_array(facts))}</h2>",
             _picture(_breakdown(facts)),
             _picture(_roofline(facts)),
+            _picture(_energy(facts)),
             f"<pre>{escaping.escape(table_text(facts))}</pre>",
         ]
     return "\n".join(parts) + "\n"

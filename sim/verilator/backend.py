@@ -29,6 +29,9 @@ REGION_SPACING = 1 << 32
 
 FIRST_BASE = 0x1000_0000
 
+INTERRUPT_DELAY = 1
+"""Cycles from the last one that CYCLES counts to the end of a run, which the interrupt line shows."""
+
 
 class HangError(SimulationError):
     """The program did not end within the allowed cycles; the message shows where it stands."""
@@ -165,9 +168,9 @@ class VerilatorBackend:
         views = self._map(regions)
         port.set_regions([_base(index) for index in range(REGION_COUNT)], [region.size for region in regions])
         model.clear_events()
-        origin = model.now
         port.start(program.instruction_count)
         outcome = model.run(self.max_cycles)
+        ended = model.now
         if outcome is Outcome.VIOLATION:
             raise ProtocolError(self._take_failures())
         if outcome is Outcome.LIMIT:
@@ -184,7 +187,7 @@ class VerilatorBackend:
         if model.failures:
             raise ProtocolError(self._take_failures())
         images = [view.tobytes() for view in views]
-        trace = trace_of(model.events(), origin)
+        trace = trace_of(model.events(), ended - INTERRUPT_DELAY - counters["CYCLES"])
         return Result(read_outputs(program, images), images, counters, counters["CYCLES"], trace)
 
     def soft_reset(self) -> None:
@@ -249,7 +252,10 @@ def generate_library(config: AcceleratorConfig, options: BuildOptions, cache: Pa
 
 
 def trace_of(events: npt.NDArray[Any], origin: int) -> list[TraceEvent]:
-    """Pair starts and ends of instructions; cycles count from `origin`.  Unfinished instructions are left out."""
+    """Pair starts and ends of instructions; cycles count from `origin`, the start command.
+
+    Unfinished instructions are left out.
+    """
     trace = []
     for queue in Queue:
         mine = events[events["unit"] == queue]

@@ -60,6 +60,10 @@ class ExecCycles:
         Operand reads.
     rows
         Rows that come to the result writer.
+    steps
+        Weight words read: steps of the array; 0 of modes that go past it.
+    drain_moves
+        Places that finished rows move in the array, each row by one at a time.
     """
 
     begin: int
@@ -72,6 +76,8 @@ class ExecCycles:
     write: int
     reads: int
     rows: int
+    steps: int
+    drain_moves: int
 
     @property
     def last_step(self) -> int:
@@ -93,6 +99,8 @@ class _Walk:
     reads: int
     first_rows: int = 1
     last_rows: int = 1
+    steps: int = 0
+    drain_moves: int = 0
 
 
 def lane_sum_stages(lanes: int) -> int:
@@ -138,6 +146,8 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         write=OUTPUT + extra + pooling + WRITE,
         reads=walk.reads,
         rows=rows,
+        steps=walk.steps,
+        drain_moves=walk.drain_moves,
     )
 
 
@@ -158,6 +168,11 @@ def _blocks(count: int, rows: int) -> list[tuple[int, int]]:
     return [(number, size) for number, size in ((full, rows), (1, rest)) if number and size]
 
 
+def _drain_moves(config: AcceleratorConfig, groups: list[tuple[int, int]]) -> int:
+    """Return the places that the rows of one tile of each block move: row i is rows - i above the bottom edge."""
+    return sum(blocks * (rows * config.rows - rows * (rows - 1) // 2) for blocks, rows in groups)
+
+
 def _gemm(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     """Tiles follow each other after max(steps, rows); when the rows in use change, after rows + cols - 1 at least."""
     tiles, single = _tiles(config, instruction), bool(instruction["depthwise"])
@@ -169,7 +184,8 @@ def _gemm(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
         change = max(steps, config.rows + config.cols - 1) if number else 0
         cycles += change + (blocks * tiles - 1) * max(steps, rows)
         total += blocks * tiles
-    return _Walk(steps - 1, cycles, total * steps, groups[0][1], groups[-1][1])
+    moves = tiles * _drain_moves(config, groups)
+    return _Walk(steps - 1, cycles, total * steps, groups[0][1], groups[-1][1], total * steps, moves)
 
 
 def _channels(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
@@ -181,7 +197,9 @@ def _channels(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     rows = groups[0][1]
     # nothing runs before the first window, nothing is loaded during the last taps
     first = rows + (kh - 1) * max(rows, kw) + kw
-    return _Walk(first, cycles - kh * max(rows, kw), reads, rows, groups[-1][1])
+    steps = sum(blocks for blocks, _ in groups) * tiles * kh * kw
+    moves = tiles * _drain_moves(config, groups)
+    return _Walk(first, cycles - kh * max(rows, kw), reads, rows, groups[-1][1], steps, moves)
 
 
 def _lines(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
@@ -197,4 +215,7 @@ def _lines(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     cycles = repeats * sum(blocks * tile(rows) for blocks, rows in groups)
     reads = repeats * sum(blocks * (rows + count - 1) for blocks, rows in groups for count in captures)
     rows = groups[0][1]
-    return _Walk(tile(rows) - max(rows, kw) + rows + kw, cycles - tile(rows), reads, rows, groups[-1][1])
+    first = tile(rows) - max(rows, kw) + rows + kw
+    steps = repeats * sum(blocks for blocks, _ in groups) * kh * kw
+    moves = repeats * _drain_moves(config, groups)
+    return _Walk(first, cycles - tile(rows), reads, rows, groups[-1][1], steps, moves)

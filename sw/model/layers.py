@@ -14,12 +14,27 @@ __all__ = ["LayerCycles", "layer_cycles"]
 
 @dataclass(frozen=True)
 class LayerCycles:
-    """A layer's share of a run: cycles from the end of the layer before to the end of its last EXEC."""
+    """A layer's share of a run.
+
+    EXECs end one after another, so the cycles from the end of one to the end of the next belong to the latter: its work
+    and what it waited for.  A layer's cycles are those of its EXECs, whether or not EXECs of fused layers run between
+    them.
+
+    Parameters
+    ----------
+    name, kind, macs
+        As in :class:`hw.spec.program.Layer`.
+    cycles
+        Of its EXECs.
+    busy
+        Of these, those in which one of its EXECs was in progress; in the others it waited for data or for room.
+    """
 
     name: str
     kind: str
     macs: int
     cycles: int
+    busy: int = 0
 
     def utilisation(self, rows: int, cols: int) -> float:
         """Multiply-accumulates per PE and cycle."""
@@ -27,28 +42,40 @@ class LayerCycles:
 
 
 def layer_cycles(program: Program, trace: Sequence[TraceEvent], total: int) -> list[LayerCycles]:
-    """Split a run's `total` cycles over the program's layers; what follows the last layer is called "store".
+    """Split a run's `total` cycles over the program's layers; what follows the last EXEC is called "store".
 
     Parameters
     ----------
     program
-        The program that ran; its layers are executed in order.
+        The program that ran.
     trace
-        Of the same run.
+        Of the same run, in cycles since the start command.
     total
         Cycles from start to done.
+
+    Returns
+    -------
+    list
+        As many as layers, in their order, and the store.  Their cycles add up to `total`.
 
     Raises
     ------
     ValueError
         If the trace lacks an EXEC of a layer.
     """
-    ends = {event.pc: event.done for event in trace if event.queue == Queue.EXEC}
-    shares, before = [], 0
+    cycles: dict[int, int] = {}
+    busy: dict[int, int] = {}
+    before = 0
+    for event in sorted((event for event in trace if event.queue == Queue.EXEC), key=lambda event: event.done):
+        cycles[event.pc] = event.done - before
+        busy[event.pc] = event.done - max(event.start, before)
+        before = event.done
+    shares = []
     for layer in program.layers:
-        mine = [ends[pc] for pc in layer.instructions if pc in ends]
+        mine = [pc for pc in layer.instructions if pc in cycles]
         if not mine:
             raise ValueError(f"layer {layer.name}: no EXEC of it is in the trace")
-        shares.append(LayerCycles(layer.name, layer.kind, layer.macs, max(mine) - before))
-        before = max(mine)
-    return [*shares, LayerCycles("store", "store", 0, total - before)]
+        taken, worked = sum(cycles.pop(pc) for pc in mine), sum(busy[pc] for pc in mine)
+        shares.append(LayerCycles(layer.name, layer.kind, layer.macs, taken, worked))
+    rest = total - before + sum(cycles.values())  # EXECs of no layer
+    return [*shares, LayerCycles("store", "store", 0, rest)]

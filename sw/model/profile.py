@@ -1,20 +1,21 @@
-"""Where a program's predicted cycles go: layer by layer, with what bounds each and what it moves."""
+"""Where a program's cycles go: layer by layer, with what bounds each, what it moves and what energy that takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode, Queue
+from hw.spec.isa import Instruction, Mode, Opcode
 from hw.spec.program import Layer, Program
 from sw.compiler.traffic import LayerTraffic, traffic
 from sw.model.channels import Memory
+from sw.model.energy import PARTS, EnergyTable, energy
+from sw.model.events import count_events
 from sw.model.execute import exec_cycles
-from sw.model.layers import layer_cycles
+from sw.model.layers import LayerCycles, layer_cycles
 from sw.model.timeline import Timeline, timeline
-from sw.model.trace import TraceEvent
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 
@@ -29,10 +30,8 @@ class LayerProfile:
         As in :class:`hw.spec.program.Layer`.
     mode
         Of its EXECs.
-    cycles
-        From the end of the layer before to the end of its last EXEC.
-    busy
-        Of these, those in which one of its EXECs was in progress; in the others it waited for data or room.
+    cycles, busy
+        As in :class:`sw.model.layers.LayerCycles`.
     limits
         Least cycles that each resource would take: ``compute`` (MACs over PEs), ``input`` and ``output`` (pixels over
         columns), ``weight port`` (weights over rows), ``DRAM`` (beats of the busier direction).
@@ -40,6 +39,8 @@ class LayerProfile:
         DRAM bytes.
     read, written
         Bytes that its EXECs read and write in the activation scratchpad, padding and the second operand left out.
+    energy
+        Estimate in pJ, by :data:`~sw.model.energy.PARTS`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerProfile:
     stored: int
     read: int
     written: int
+    energy: dict[str, float]
 
     @property
     def bound(self) -> str:
@@ -79,12 +81,13 @@ class LayerProfile:
             "dram_stored": self.stored,
             "chip_read": self.read,
             "chip_written": self.written,
+            "energy_pj": {**self.energy, "total": sum(self.energy.values())},
         }
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A program's predicted run.
+    """A program's run, predicted or measured.
 
     Parameters
     ----------
@@ -96,12 +99,15 @@ class Profile:
         In order; :attr:`rest` more cycles follow the last one's end.
     rest
         Cycles until the last results are in DRAM.
+    energy
+        Of the whole run in pJ, by part: that of the layers, of :attr:`rest`, and of fetching HEADER and HALT.
     """
 
     program: Program
     timeline: Timeline
     layers: list[LayerProfile]
     rest: int
+    energy: dict[str, float]
 
     @property
     def utilisation(self) -> float:
@@ -115,38 +121,49 @@ class Profile:
         return sum(max(value for name, value in layer.limits.items() if name != "DRAM") for layer in self.layers)
 
 
-def profile(program: Program, memory: Memory | None = None) -> Profile:
-    """Predict a run and split it over the layers."""
-    run = timeline(program, memory)
-    stream = program.instructions()
+def profile(
+    program: Program,
+    memory: Memory | None = None,
+    *,
+    measured: Timeline | None = None,
+    energies: EnergyTable | None = None,
+) -> Profile:
+    """Split a run over the layers.
+
+    Parameters
+    ----------
+    program
+        What runs.
+    memory
+        Behind the bus, for a prediction.
+    measured
+        A run on hardware, instead of a prediction.
+    energies
+        Per event; default :class:`EnergyTable`.
+    """
+    run = timeline(program, memory) if measured is None else measured
+    table = energies or EnergyTable()
+    config, stream = program.config, program.instructions()
     *shares, rest = layer_cycles(program, run.trace, run.cycles)
-    busy = _busy(run.trace)
-    layers = [
-        _layer(program.config, layer, {pc: stream[pc] for pc in layer.instructions}, share.cycles, busy, moved)
-        for layer, share, moved in zip(program.layers, shares, traffic(program).layers, strict=True)
-    ]
-    return Profile(program, run, layers, rest.cycles)
-
-
-def _busy(trace: Sequence[TraceEvent]) -> dict[int, int]:
-    """Return by index the cycles in which an EXEC, and none before it, is in progress."""
-    result, before = {}, 0
-    for event in trace:
-        if event.queue == Queue.EXEC:
-            result[event.pc] = event.done - max(event.start, before)
-            before = event.done
-    return result
+    layers = []
+    for layer, share, moved in zip(program.layers, shares, traffic(program).layers, strict=True):
+        layers.append(_layer(config, layer, [stream[pc] for pc in layer.instructions], share, moved, table))
+    owned = {pc for layer in program.layers for pc in layer.instructions}
+    others = count_events(config, [instruction for pc, instruction in enumerate(stream) if pc not in owned])
+    parts = [*(layer.energy for layer in layers), energy(config, others, rest.cycles, table)]
+    total = {name: sum(part[name] for part in parts) for name in PARTS}
+    return Profile(program, run, layers, rest.cycles, total)
 
 
 def _layer(
     config: AcceleratorConfig,
     layer: Layer,
-    instructions: Mapping[int, Instruction],
-    cycles: int,
-    busy: Mapping[int, int],
+    instructions: Sequence[Instruction],
+    share: LayerCycles,
     moved: LayerTraffic,
+    table: EnergyTable,
 ) -> LayerProfile:
-    execs = [instruction for instruction in instructions.values() if instruction.opcode == Opcode.EXEC]
+    execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
     costs = [exec_cycles(config, instruction) for instruction in execs]
     dense = execs[0]["mode"] == Mode.GEMM and not execs[0]["depthwise"]
     outputs = sum(item["cout"] * item["out_h"] * item["out_w"] for item in execs)
@@ -167,13 +184,14 @@ def _layer(
         kind=layer.kind,
         mode=Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else ""),
         macs=layer.macs,
-        cycles=cycles,
-        busy=sum(busy.get(pc, 0) for pc in instructions),
+        cycles=share.cycles,
+        busy=share.busy,
         limits={name: round(value) for name, value in limits.items()},
         loaded=moved.loaded,
         stored=moved.stored,
         read=sum(cost.reads for cost in costs) * lanes,
         written=sum(item["cout"] * (1 if item["gap"] else item["out_h"] * item["out_w"]) for item in execs),
+        energy=energy(config, count_events(config, instructions, layer.macs), share.cycles, table),
     )
 
 

@@ -28,7 +28,6 @@ from sw.model import bursts, channels, exec_unit, execute
 from sw.model import timeline as timelines
 from sw.model.channels import Memory
 from sw.model.timeline import timeline
-from sw.model.trace import since_start
 from tests.sim import rtl_configs
 from tests.sw.random_networks import networks_for
 
@@ -70,8 +69,7 @@ def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -
     else:
         assert predicted.cycles == measured.cycles
         real, model = (
-            {event.pc: event for event in trace}
-            for trace in (since_start(measured.trace, predicted.trace), predicted.trace)
+            {event.pc: event for event in trace} for trace in (measured.trace, predicted.trace)
         )
         assert {pc: event.done for pc, event in model.items()} == {pc: event.done for pc, event in real.items()}
         execs = [pc for pc, event in real.items() if event.queue == Queue.EXEC]

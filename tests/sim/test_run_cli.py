@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 
 from hw.spec.config import PRESETS
-from hw.spec.isa import Mode, Opcode, Queue, Region, Target
+from hw.spec.isa import Mode, Region, Target
 from hw.spec.program import PARAM_DTYPE, Layer, Program, TensorSpec
-from sim.backend import Result, TraceEvent
+from sim.backend import Result
 from sim.broken_programs import broken_programs
 from sim.program_builder import ProgramBuilder
 from sim.run import main, report
-from sw.model.trace import chrome_trace
 
 TINY = PRESETS["tiny"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,18 +191,6 @@ def test_utilisation_is_macs_per_pe_and_cycle() -> None:
     facts = report(program, Result({"y": value}, [], {"CYCLES": 50}, 50), backend="verilator", seconds=1.0)
     assert facts["utilisation"] == 100 / (50 * 4 * 4)
     assert facts["counters"] == {"CYCLES": 50}
-
-
-def test_chrome_trace() -> None:
-    program = _copy_program((4, 1, 1))
-    pcs = {i.opcode: pc for pc, i in enumerate(program.instructions())}
-    events = [TraceEvent(Queue.EXEC, pcs[Opcode.EXEC], 40, 55), TraceEvent(Queue.STORE, pcs[Opcode.STORE], 56, 90)]
-    trace = json.loads(json.dumps(chrome_trace(program, events)))
-    slices = [record for record in trace["traceEvents"] if record["ph"] == "X"]
-    assert [(r["name"], r["ts"], r["dur"], r["tid"]) for r in slices] == [("copy", 40, 15, 1), ("STORE", 56, 34, 2)]
-    assert slices[0]["args"]["instruction"].startswith("EXEC")
-    tracks = {r["tid"]: r["args"]["name"] for r in trace["traceEvents"] if r["ph"] == "M"}
-    assert tracks == {0: "LOAD", 1: "EXEC", 2: "STORE"}
 
 
 def test_as_a_command(scores: Path) -> None:

@@ -33,6 +33,15 @@ def test_layers_end_with_their_last_exec() -> None:
     assert sum(share.cycles for share in shares) == 200
 
 
+def test_layers_that_take_turns() -> None:
+    """Fused layers: what each EXEC takes and waits for is its layer's."""
+    two = program(Layer("a", "conv", 1600, (1, 3), (1, 1, 1)), Layer("b", "conv", 0, (2, 4), (1, 1, 1)))
+    starts_and_ends = [(10, 30), (25, 40), (50, 90), (80, 95)]
+    trace = [TraceEvent(Queue.EXEC, pc, *times) for pc, times in enumerate(starts_and_ends, 1)]
+    shares = layer_cycles(two, trace[::-1], 100)
+    assert [(share.cycles, share.busy) for share in shares] == [(30 + 50, 20 + 40), (10 + 5, 10 + 5), (5, 0)]
+
+
 def test_a_layer_that_did_not_run_is_an_error() -> None:
     with pytest.raises(ValueError, match="layer a"):
         layer_cycles(program(Layer("a", "conv", 1, (1,), (1, 1, 1))), [], 10)

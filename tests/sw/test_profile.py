@@ -86,24 +86,28 @@ def test_json(digits: Path) -> None:
     assert sum(layer["cycles"] for layer in facts["layers"]) + facts["store"] == facts["cycles"]
     baselines = facts["baselines"]
     assert set(baselines) == {"im2col", "native_depthwise", "authors"}
+    assert facts["counters"] is facts["rtl_seconds"] is None
     assert baselines["im2col"] > baselines["native_depthwise"] > facts["cycles"]
     assert facts["model_seconds"] < 1
+    layers = [layer["energy_pj"]["total"] for layer in facts["layers"]]
+    assert sum(layers) <= facts["energy_pj"]["total"] <= 1.01 * sum(layers)
 
 
 @pytest.mark.slow
 def test_trace(digits: Path) -> None:
-    events = json.loads((digits / "trace.json").read_text())["traceEvents"]
-    slices = [event for event in events if event["ph"] == "X"]
-    assert {event["tid"] for event in slices} == {int(queue) for queue in Queue}
+    document = json.loads((digits / "trace.json").read_text())
+    slices = [event for event in document["traceEvents"] if event["ph"] == "X" and event["cat"] != "wait"]
+    assert {event["cat"] for event in slices} == {queue.name for queue in Queue}
     facts = json.loads((digits / "facts.json").read_text())
     assert max(event["ts"] + event["dur"] for event in slices) == facts["cycles"] - 1
+    assert document["otherData"]["source"] == "model"
 
 
 @pytest.mark.slow
 def test_html_holds_its_pictures(digits: Path) -> None:
     page = (digits / "report.html").read_text()
     pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert all(b"</svg>" in base64.b64decode(picture) for picture in pictures)
     assert "http" not in page.replace("http://www.w3.org", "")
 
@@ -116,6 +120,7 @@ def test_html_holds_its_pictures(digits: Path) -> None:
         (["digits", "--rows", "300"], "rows=300"),
         (["digits", "--html", "no/such/folder/r.html"], "does not exist"),
         (["digits", "--config", "no_manifest.json"], "no_manifest.json"),
+        (["digits", "--energy", "no_energies.json"], "no_energies.json"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

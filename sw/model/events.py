@@ -1,0 +1,133 @@
+"""What happens in the hardware while a layer runs, counted from its instructions: the events that cost energy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hw.spec.config import SUB_BANKS, AcceleratorConfig
+from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, ResidualOp, Target
+from hw.spec.program import PARAM_DTYPE
+from sw.compiler.traffic import loaded_bytes, stored_bytes
+from sw.model.execute import exec_cycles
+
+__all__ = ["Events", "count_events", "parameter_line_bytes", "weight_line_bytes"]
+
+_OPERAND_BITS = 8 + 8 + 32
+"""Registers of a PE that a step clocks: both operands and the accumulator."""
+
+_DRAIN_BITS = 32
+
+
+@dataclass(frozen=True)
+class Events:
+    """Numbers of events; sums of them are those of several instructions or layers.
+
+    Parameters
+    ----------
+    macs
+        Multiply-accumulates of the network.  PEs without work see zeros, which are not counted here.
+    register_bits
+        Bits of PE registers clocked: operands and accumulators of all PEs in every step, drain registers on the way of
+        each used row to the bottom edge.
+    comparisons
+        Pixels that the running maximum compares.
+    outputs, second_operands
+        Pixels through the output stage, and of these those with a second operand.
+    scratchpad_words
+        Words of activation memories read or written: a read takes a whole line of sub-banks, a write the words in which
+        it has bytes (on average over its alignments).
+    weight_lines, parameter_lines
+        Lines of the two memories read by EXECs or written by LOADs.
+    dram_read, dram_written
+        Bytes on the bus, instructions included.
+    """
+
+    macs: int = 0
+    register_bits: int = 0
+    comparisons: int = 0
+    outputs: int = 0
+    second_operands: int = 0
+    scratchpad_words: float = 0.0
+    weight_lines: int = 0
+    parameter_lines: int = 0
+    dram_read: int = 0
+    dram_written: int = 0
+
+    def __add__(self, other: Events) -> Events:
+        fields = dataclasses.fields(Events)
+        return Events(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields})
+
+
+def count_events(config: AcceleratorConfig, instructions: Sequence[Instruction], macs: int = 0) -> Events:
+    """Count what instructions make happen.
+
+    Parameters
+    ----------
+    config
+        The accelerator.
+    instructions
+        Those of a layer, for example.
+    macs
+        Multiply-accumulates that they do; instructions do not tell how much of a kernel meets padding.
+    """
+    total = Events(macs=macs, dram_read=INSTRUCTION_BYTES * len(instructions))
+    for instruction in instructions:
+        if instruction.opcode == Opcode.EXEC:
+            total += _exec(config, instruction)
+        elif instruction.opcode == Opcode.LOAD:
+            total += _load(config, instruction)
+        elif instruction.opcode == Opcode.STORE:
+            total += _store(config, instruction)
+    return total
+
+
+def _exec(config: AcceleratorConfig, item: Instruction) -> Events:
+    cost = exec_cycles(config, item)
+    outputs = item["cout"] * item["out_h"] * item["out_w"]
+    second = item["res"] != ResidualOp.NONE
+    reads = cost.reads + (cost.rows if second else 0)
+    # pooled: a byte per channel instead of rows of pixels
+    writes, length = (item["cout"], 1.0) if item["gap"] else (cost.rows, outputs / cost.rows)
+    array = item["mode"] not in (Mode.VEC, Mode.MAX)
+    clocked = max(cost.reads, cost.steps) * config.rows * _OPERAND_BITS + cost.drain_moves * _DRAIN_BITS
+    return Events(
+        register_bits=clocked * config.cols if array else 0,
+        comparisons=cost.reads * config.cols if item["mode"] == Mode.MAX else 0,
+        outputs=outputs,
+        second_operands=outputs if second else 0,
+        scratchpad_words=reads * SUB_BANKS + writes * _words(config, length),
+        weight_lines=cost.steps,
+        parameter_lines=cost.rows,
+    )
+
+
+def _load(config: AcceleratorConfig, item: Instruction) -> Events:
+    moved = loaded_bytes(item, config.axi_bytes)
+    beats = moved // config.axi_bytes
+    if item["target"] == Target.ACT:
+        return Events(scratchpad_words=beats * _words(config, moved / beats), dram_read=moved)
+    if item["target"] == Target.WEIGHT:
+        return Events(weight_lines=-(-moved // weight_line_bytes(config)), dram_read=moved)
+    return Events(parameter_lines=-(-moved // parameter_line_bytes(config)), dram_read=moved)
+
+
+def _store(config: AcceleratorConfig, item: Instruction) -> Events:
+    beats = loaded_bytes(item, config.axi_bytes) // config.axi_bytes  # whole ones, as of a LOAD
+    return Events(scratchpad_words=beats * SUB_BANKS, dram_written=stored_bytes(item))
+
+
+def _words(config: AcceleratorConfig, length: float) -> float:
+    """Return the words of ``sub_bytes`` that `length` bytes at any address lie in, on average."""
+    return (length - 1) / config.sub_bytes + 1
+
+
+def weight_line_bytes(config: AcceleratorConfig) -> int:
+    """Return the width of the weight memory: a word, or a beat if that is more."""
+    return max(config.weight_word_bytes, config.axi_bytes)
+
+
+def parameter_line_bytes(config: AcceleratorConfig) -> int:
+    """Return the width of the parameter memory: a set, or a beat if that is more."""
+    return max(PARAM_DTYPE.itemsize, config.axi_bytes)
