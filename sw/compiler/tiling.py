@@ -18,6 +18,9 @@ __all__ = ["Residency", "Tiling", "input_lines", "param_ring", "spans", "tilings
 _TRANSFER_START = 32
 """Cycles that a transfer costs besides its beats; several are in flight, so less than the latency of DRAM."""
 
+_FLOW = 4
+"""Groups of channels whose constants should be on chip at once: one in use, one to be freed, others on their way."""
+
 _MAX_WIDTH = next(field for field in EXEC.fields if field.name == "out_w").maximum
 
 
@@ -41,7 +44,7 @@ class Tiling:
     group_outer
         All strips of a group follow each other (weights move once), else all groups of a strip (inputs move once).
     weights_once
-        The weights and parameters of all groups stay on chip while the kernel runs.
+        The weights and parameters of all groups stay on chip from strip to strip.
     source, target, residual
         (number of buffers, bytes of each); (0, 0) where the tensor is resident or absent.
     cost
@@ -93,7 +96,7 @@ def param_ring(config: AcceleratorConfig) -> Ring:
 
 
 def _group_sizes(kernel: Kernel, config: AcceleratorConfig) -> list[int]:
-    """Return group sizes whose weights and parameters fit, those that leave room for the next group's if any does.
+    """Return group sizes whose weights and parameters fit, those that leave room for the next groups' if any does.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def _group_sizes(kernel: Kernel, config: AcceleratorConfig) -> list[int]:
         need = weights.room(kernel.words(size, rows) * config.weight_word_bytes)
         entries = params.room(size * PARAM_DTYPE.itemsize)
         if need <= weights.size and entries <= params.size:
-            fits.append((size, 2 * need <= weights.size and 2 * entries <= params.size))
+            fits.append((size, min(weights.size // need if need else _FLOW, params.size // entries, _FLOW)))
     if not fits:
         need = kernel.words(1, rows) * config.weight_word_bytes
         raise CompileError(
@@ -118,8 +121,8 @@ def _group_sizes(kernel: Kernel, config: AcceleratorConfig) -> list[int]:
             f"the weights of one block of channels take {need} bytes ({kernel.words(1, rows)} words of "
             f"{config.weight_word_bytes}), the weight scratchpad has {config.weight_bytes}: raise weight_kib",
         )
-    roomy = [size for size, double in fits if double]
-    return roomy or [size for size, _ in fits]
+    most = max(count for _, count in fits)
+    return [size for size, count in fits if count == most]
 
 
 def _strip_heights(kernel: Kernel, whole: bool) -> list[int]:
@@ -164,7 +167,7 @@ def _variants(
     word_bytes = [weights.room(kernel.words(n, config.rows) * config.weight_word_bytes) for n in sizes]
     entry_bytes = [params.room(n * PARAM_DTYPE.itemsize) for n in sizes]
     const_bytes = sum(word_bytes) + sum(entry_bytes)
-    once = len(groups) == 1 or (sum(word_bytes) <= weights.size and sum(entry_bytes) <= params.size)
+    fit = len(groups) == 1 or (sum(word_bytes) <= weights.size and sum(entry_bytes) <= params.size)
     target_bytes = channels if kernel.pool is not None else out_bytes
 
     loaded_lines = sum(stop - start for start, stop in (input_lines(kernel, *strip) for strip in strips))
@@ -181,7 +184,7 @@ def _variants(
     # a gate is loaded once, as a whole
     gated = kernel.residual_op == ResidualOp.SCALE
     for group_outer in (False, True) if len(strips) > 1 and len(groups) > 1 else (False,):
-        again_weights = 1 if group_outer or once else len(strips)
+        again_weights = 1 if group_outer or fit else len(strips)
         again_source = len(groups) if group_outer and kernel.dense else 1
         moves = (source_total * again_source + moved) / config.axi_bytes
         if moves:
@@ -195,7 +198,7 @@ def _variants(
                 lines,
                 channels,
                 group_outer,
-                once,
+                fit and not group_outer and len(strips) > 1,
                 source=(0, 0) if residency.source else (min(copies, source_pieces), in_bytes),
                 target=(0, 0) if residency.target else (min(copies, pieces), target_bytes),
                 residual=(0, 0)
