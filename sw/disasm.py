@@ -49,7 +49,7 @@ def _text(lines: Sequence[tuple[int, str, Instruction]]) -> Iterator[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.disasm",
-        description="Print a program's instructions: pc, then fields that are not 0, grouped by layer.",
+        description="Print a program's instructions: pc, then fields that are not 0, under the layer it belongs to.",
     )
     parser.add_argument("program", metavar="PROG", help="program directory (program.bin and program.json)")
     parser.add_argument("--layer", metavar="NAME", help="only the instructions of one layer")

@@ -15,6 +15,7 @@ from sw.compiler.groups import split_groups
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
 from sw.compiler.plan import Plan, plan
+from sw.compiler.prefetch import place_loads
 from sw.compiler.steps import Step
 from sw.compiler.tokens import Order, order_steps
 from sw.compiler.validate import validate
@@ -65,6 +66,7 @@ def compile_graph(
     kernels, views = lower(graph, config)
     placed = plan(graph, kernels, views, config, store_all=dump_tensors)
     steps, blobs = emit(placed, config)
+    steps = place_loads(steps, config)
     names = [kernel.name for kernel in kernels]
     image = _image(steps, blobs, order_steps(steps), names, config)
     layers = tuple(
