@@ -33,8 +33,8 @@ class LayerProfile:
     cycles, busy
         As in :class:`sw.model.layers.LayerCycles`.
     limits
-        Least cycles that each resource would take: ``compute`` (MACs over PEs), ``input`` and ``output`` (pixels over
-        columns), ``weight port`` (weights over rows), ``DRAM`` (beats of the busier direction).
+        Least cycles that each resource would take: ``compute`` (MACs over PEs), ``input`` and ``output`` (pixels of
+        images over columns), ``weight port`` (weights over rows), ``DRAM`` (beats of the busier direction).
     loaded, stored
         DRAM bytes.
     read, written
@@ -117,8 +117,12 @@ class Profile:
 
     @property
     def limit(self) -> int:
-        """Sum over the layers of the highest limit, DRAM left out: what the ports of an array of this size allow."""
-        return sum(max(value for name, value in layer.limits.items() if name != "DRAM") for layer in self.layers)
+        """What the ports of an array of this size allow: sum of the highest limits, of layers that multiply.
+
+        DRAM is left out, and so are passes over pixels that another design could fuse or do without (pooling and gates
+        of squeeze-and-excite, relayouts).
+        """
+        return sum(max(n for name, n in layer.limits.items() if name != "DRAM") for layer in self.layers if layer.macs)
 
 
 def profile(
@@ -166,17 +170,17 @@ def _layer(
     execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
     costs = [exec_cycles(config, instruction) for instruction in execs]
     dense = execs[0]["mode"] == Mode.GEMM and not execs[0]["depthwise"]
-    outputs = sum(item["cout"] * item["out_h"] * item["out_w"] for item in execs)
+    outputs = sum(item["cout"] * _useful(item, item["out_h"], item["out_w"]) for item in execs)
     # Every group of output channels reads the whole input, every strip of lines all weights of its group.
     groups = layer.output_shape[0] * len(execs) / sum(item["cout"] for item in execs)
     strips = len(execs) / groups
-    inputs = sum((item["cin"] if dense else item["cout"]) * _lines(item) * item["in_w"] for item in execs)
+    inputs = sum((item["cin"] if dense else item["cout"]) * _inputs(item) for item in execs)
     lanes = config.read_lanes if execs[0]["mode"] in (Mode.STOS_CH, Mode.STOS_LN) else config.cols
     limits = {
         "compute": layer.macs / (config.rows * config.cols),
         "input": inputs / (groups if dense else 1) / config.cols,
         "output": outputs / config.cols,
-        "weight port": sum(_weight_words(config, item) for item in execs) / strips,
+        "weight port": sum(map(_weights, execs)) / config.rows / strips,
         "DRAM": max(moved.loaded, moved.stored) / config.axi_bytes,
     }
     return LayerProfile(
@@ -195,15 +199,22 @@ def _layer(
     )
 
 
-def _lines(item: Instruction) -> int:
-    """Return the input lines that an EXEC reads: a stride may skip some."""
-    return min(item["in_h"], item["out_h"] * min(item["kh"], item["sy"]))
+def _inputs(item: Instruction) -> int:
+    """Return the input pixels of a channel that an EXEC needs: a stride may skip lines and pixels."""
+    lines = min(item["in_h"], item["out_h"] * min(item["kh"], item["sy"]))
+    return _useful(item, lines, min(item["in_w"], item["out_w"] * min(item["kw"], item["sx"])))
 
 
-def _weight_words(config: AcceleratorConfig, item: Instruction) -> int:
-    """Return the weight words of an EXEC: lanes of a last block that are not in use count."""
+def _useful(item: Instruction, lines: int, pixels: int) -> int:
+    """Return how many of a channel's pixels are of the image: of segments neither gaps nor missing lines are."""
+    if not item["seg"]:
+        return lines * pixels
+    return (-(-pixels // item["seg"]) * lines - item["seg_missing"]) * (item["seg"] - item["seg_gap"])
+
+
+def _weights(item: Instruction) -> int:
+    """Return the weights of an EXEC."""
     if item["mode"] in (Mode.VEC, Mode.MAX):
         return 0
-    taps = item["kh"] * item["kw"]
     depth = 1 if item["depthwise"] or item["mode"] != Mode.GEMM else item["cin"]
-    return -(-item["cout"] // config.rows) * taps * depth
+    return item["cout"] * item["kh"] * item["kw"] * depth

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hw.spec.config import PRESETS, ConfigError, preset
-from hw.spec.isa import Queue
+from hw.spec.isa import Instruction, Opcode, Queue
 from sw.compiler import compile_graph
-from sw.model.profile import profile
+from sw.model.profile import _useful, profile
 from sw.model.sizes import square
 from sw.profile import main
 from tests.sw.ir_graphs import Builder, block_net
@@ -51,6 +51,22 @@ def test_a_linear_layer_is_bound_by_the_weight_port() -> None:
     assert layer.limits["compute"] == 128 * 256 // 256
     assert layer.bound in ("weight port", "DRAM")
     assert layer.cycles > layer.limits[layer.bound]
+
+
+def test_limits_of_a_strided_layer_count_pixels_that_it_needs() -> None:
+    """A column convolution at stride 2: all lines, every second pixel of each."""
+    build = Builder(0)
+    build.conv(build.input((16, 28, 28)), 16, (3, 1), (2, 2), (1, 0, 1, 0), groups=16)
+    (layer,) = profile(compile_graph(build.graph(), preset("edge16"))).layers
+    assert layer.limits["input"] == 16 * 28 * 14 // 16
+    assert layer.limits["output"] == 14 * 14
+
+
+def test_gaps_of_packed_lines_are_no_useful_pixels() -> None:
+    """2 lines of 4 segments of 7 pixels and a gap hold a map of 7 x 7; the last segment has one line."""
+    fields = {"seg": 8, "seg_gap": 1, "seg_missing": 1}
+    packed = Instruction(Opcode.EXEC, fields)
+    assert _useful(packed, 2, 32) == _useful(Instruction(Opcode.EXEC), 7, 7) == 49
 
 
 def test_sizes_of_a_sweep_are_the_presets_or_in_proportion() -> None:
