@@ -12,6 +12,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,12 @@ class Program:
 
     def instructions(self) -> list[Instruction]:
         """Decode the instruction stream; raise :class:`ProgramError` if it is damaged."""
+        return list(self._stream)
+
+    @cached_property
+    def _stream(self) -> tuple[Instruction, ...]:
         try:
-            return list(disassemble(self.image[: self.instruction_count * INSTRUCTION_BYTES]))
+            return tuple(disassemble(self.image[: self.instruction_count * INSTRUCTION_BYTES]))
         except FieldError as error:
             raise ProgramError(f"instruction stream: {error}") from None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode
-from sw.model.execute import exec_cycles
+from sw.model.execute import ExecCycles
 
 __all__ = ["NEXT_INSTRUCTION", "ExecUnit"]
 
@@ -40,10 +40,9 @@ class ExecUnit:
         self._stos = False  # the array's mode
         self._gemm_end, self._gemm_rows = LONG_AGO, 0  # of the last tile in GEMM mode
 
-    def accept(self, now: int, instruction: Instruction) -> tuple[int, int]:
-        """Accept an EXEC; return when it is done, and when the next one can be accepted."""
+    def accept(self, now: int, instruction: Instruction, cost: ExecCycles) -> tuple[int, int]:
+        """Accept an EXEC, given what it takes on its own; return when it is done, and when the next one can be."""
         config, before = self.config, self._before
-        cost = exec_cycles(config, instruction)
         mode = instruction["mode"]
         direct, stos = mode in (Mode.VEC, Mode.MAX), mode in (Mode.STOS_CH, Mode.STOS_LN)
 

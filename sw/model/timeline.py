@@ -210,8 +210,8 @@ class _Machine:
         unit.accepted.append(now)
         unit.ready = now + 1
         if queue == Queue.EXEC:
-            done, unit.ready = self.execs.accept(now, instruction)
             cost = exec_cycles(self.config, instruction)
+            done, unit.ready = self.execs.accept(now, instruction, cost)
             begin, end = done - cost.done + cost.begin, done - cost.write - cost.last_out
             share = read_share(self.config, instruction, cost.reads, cost.rows, end - begin)
             self.stores.exec_reads(begin, end, share)
