@@ -12,7 +12,7 @@ from hw.gemm_sequencer import GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
 from hw.maximum import Maximum
 from hw.operand_request import WEIGHT_POINTER_WIDTH
-from hw.ports import ReadSignature, UnitSignature, WriteSignature
+from hw.ports import ReadSignature, UnitSignature, WriteSignature, operand_signature
 from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
@@ -49,7 +49,7 @@ class ExecUnit(Component):
     comes in order.
 
     Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
-    entry in use lies beyond its memory (its address; of a vector, lane 0's).  What was written before stays.
+    entry in use lies beyond its memory (its address; of a vector, byte 0's).  What was written before stays.
     Instructions before the faulty one are finished before its error is reported.
 
     Parameters
@@ -59,8 +59,9 @@ class ExecUnit(Component):
     Attributes
     ----------
     unit : UnitSignature, out
-    operand, residual : ReadSignature, out
-        Array operand (``read_lanes`` lanes) and residual (``cols`` lanes, always granted).
+    operand : operand_signature, out
+    residual : ReadSignature, out
+        Of ``cols`` lanes, always granted.
     result : WriteSignature, out
         Always granted.
     weight_en, weight_addr, weight_data
@@ -78,7 +79,7 @@ class ExecUnit(Component):
         super().__init__(
             {
                 "unit": Out(UnitSignature()),
-                "operand": Out(ReadSignature(addr_width, config.read_lanes)),
+                "operand": Out(operand_signature(config)),
                 "residual": Out(ReadSignature(addr_width, config.cols)),
                 "result": Out(WriteSignature(addr_width, config.cols)),
                 "weight_en": Out(1),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.layouts import act_addr_width, table_layout
+from hw.layouts import table_layout
 from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline
-from hw.ports import ReadSignature
+from hw.ports import operand_signature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
 from hw.window import X_WIDTH
@@ -18,8 +18,9 @@ __all__ = ["GemmSequencer"]
 class GemmSequencer(Component):
     """Issues the steps of one GEMM, depthwise-GEMM, VEC or MAX instruction.
 
-    Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  Depthwise GEMM, VEC
-    and MAX have blocks of one channel, whose input is the channel itself.  A step is issued when its operand read is
+    Order: channel block, output line, tile along the line, then input channel, ky, kx (isa.EXEC).  A tile has `cols`
+    pixels of an output line; with stride 2 it reads every second pixel.  Depthwise GEMM, VEC and MAX have blocks of one
+    channel, whose input is the channel itself.  A step is issued when its operand read is
     granted; a tile's last step also waits until the previous tile's rows have room to drain (not VEC and MAX, which
     do not use the array), of this instruction or an earlier one.  Two pipeline stages lie between the counters and the
     request.
@@ -40,7 +41,7 @@ class GemmSequencer(Component):
         Issue no last step of a tile; may rise only while not active.
     active : out
         From the cycle after ``start`` until the last step has been issued.
-    operand : ReadSignature, out
+    operand : operand_signature, out
         Lane ``halo + j`` reads column j's pixel.
     issue : out
         A step is issued in this cycle; the members below belong to it.
@@ -63,7 +64,7 @@ class GemmSequencer(Component):
                 "hold": In(1),
                 "hold_end": In(1),
                 "active": Out(1),
-                "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
+                "operand": Out(operand_signature(config)),
                 "issue": Out(1),
                 "weight_addr": Out(WEIGHT_POINTER_WIDTH),
                 "lane": Out(range(config.rows)),
@@ -83,8 +84,9 @@ class GemmSequencer(Component):
         pointer = signed(POINTER_WIDTH)
         position = signed(X_WIDTH)
 
-        direct, single = Signal(), Signal()  # past the array; blocks of one channel
+        direct, single, strided = Signal(), Signal(), Signal()  # past the array; blocks of one channel; stride 2
         m.d.comb += [
+            strided.eq(cfg.sx == 2),
             direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
             single.eq(direct | cfg.depthwise),
         ]
@@ -93,7 +95,8 @@ class GemmSequencer(Component):
         run = Signal()
         line_step = Signal(pointer)  # bytes from output line to output line
         first_line = Signal(pointer)  # pointer of the line under tap ky = 0 of output line 0
-        last_x = Signal(position)  # position of the last output pixel, at stride 1
+        last_x = Signal(position)  # input position of the last output pixel, without padding
+        left = Signal(signed(8))  # bytes from a read's byte 0 to the input position of its tile and tap
         outer_left = Signal(17)
         outer_base = Signal(pointer)
         line_left = Signal(16)
@@ -113,7 +116,6 @@ class GemmSequencer(Component):
             m.d.comb += block_rows.eq(1)
         with m.Else():
             m.d.comb += block_rows.eq(Mux(outer_left < rows, outer_left, rows))
-        tile_step = Mux(cfg.sx == 2, cols & ~1, cols)
 
         last_kx, last_ky, last_channel = Signal(), Signal(), Signal()
         last_tile, last_line, last_outer = Signal(), Signal(), Signal()
@@ -122,7 +124,7 @@ class GemmSequencer(Component):
             last_kx.eq(kx == cfg.kw - 1),
             last_ky.eq(ky == cfg.kh - 1),
             last_channel.eq(single | (channel_left == 1)),
-            next_x.eq(tile_x + tile_step),
+            next_x.eq(tile_x + Mux(strided, 2 * cols, cols)),
             last_tile.eq(next_x > last_x),
             last_line.eq(line_left == 1),
             last_outer.eq(outer_left == block_rows),
@@ -136,7 +138,8 @@ class GemmSequencer(Component):
             m.d.sync += [
                 line_step.eq(cfg.sy * cfg.in_pitch),
                 first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
-                last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+                last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+                left.eq(cfg.pad_x + Mux(strided, 0, halo)),
             ]
         with m.If(setup):
             m.d.sync += [
@@ -168,7 +171,7 @@ class GemmSequencer(Component):
             self.operand,
             run=run,
             step={
-                "addr": tap_base + tile_x + tap_x - cfg.pad_x - halo,
+                "addr": tap_base + tile_x + tap_x - left,
                 "x": tile_x + tap_x - cfg.pad_x,
                 "line_valid": (input_line >= 0) & (input_line < cfg.in_h),
                 "weight": weight,
@@ -177,6 +180,7 @@ class GemmSequencer(Component):
                 "rows": block_rows,
             },
             admit=~held,
+            strided=strided,
             first=halo,
             count=cols,
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal, ValueLike, signed
+from amaranth.hdl import Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import PureInterface
 
-from hw.layouts import range_width
 from hw.spec.config import AcceleratorConfig
-from hw.window import X_WIDTH, lane_range
+from hw.window import X_WIDTH, byte_range
 
 __all__ = ["POINTER_WIDTH", "WEIGHT_POINTER_WIDTH", "RequestPipeline", "request_pipeline", "step_layout"]
 
@@ -25,7 +24,7 @@ WEIGHT_POINTER_WIDTH = 24
 def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return what a sequencer decides per operand read.
 
-    ``addr`` of lane 0, pixel ``x`` of the first lane in use, ``line_valid`` if the line exists, ``capture`` (ST-OS: the
+    ``addr`` of byte 0, pixel ``x`` of the first byte in use, ``line_valid`` if the line exists, ``capture`` (ST-OS: the
     windows take this line), ``weight`` word and ``lane``, ``last`` of the tile, ``rows`` in use.
     """
     return data.StructLayout(
@@ -79,10 +78,11 @@ def request_pipeline(
     run: Signal,
     step: Mapping[str, ValueLike],
     admit: ValueLike,
+    strided: Value,
     first: int,
     count: int,
 ) -> RequestPipeline:
-    """Build the stages: one finds the lanes inside the line, the next one asks.
+    """Build the stages: one finds the bytes inside the line, the next one asks.
 
     Parameters
     ----------
@@ -91,21 +91,23 @@ def request_pipeline(
     config, cfg
         Configuration and the EXEC instruction.
     operand
-        :class:`~hw.ports.ReadSignature` port to drive.
+        Port to drive, of :func:`~hw.ports.operand_signature`.
     run
         The counters describe a step.
     step
         It: the members of :func:`step_layout` (not named: 0).
     admit
         The step at the port may be issued; driven by the caller, from what it does with earlier steps.
+    strided
+        Every second pixel is read, one per column, the first of them is byte 0; constant while steps are under way.
     first, count
-        Lanes in use.
+        Otherwise: bytes in use, each its lane's pixel.
     """
     layout = step_layout(config)
-    bound = range_width(config.read_lanes)
     found, found_valid = Signal(layout), Signal()
     at_port, waiting = Signal(layout), Signal()
-    port_lo, port_hi, beyond = Signal(bound), Signal(bound), Signal()
+    request = operand.req
+    port_lo, port_hi, beyond = Signal.like(request.payload.lo), Signal.like(request.payload.hi), Signal()
     pipeline = RequestPipeline(Signal(), waiting, at_port, Signal(), Signal(), Signal())
 
     found_ready, port_ready = Signal(), Signal()
@@ -118,7 +120,9 @@ def request_pipeline(
     ]
     with m.If(found_ready):
         m.d.sync += [found_valid.eq(run), *(found[name].eq(value) for name, value in step.items())]
-    lo, hi = lane_range(m, found.x, cfg.in_w, found.line_valid, first=first, count=count)
+    lo, hi = byte_range(
+        m, found.x, cfg.in_w, found.line_valid, strided, first=first, count=count, columns=config.cols
+    )
     with m.If(port_ready):
         m.d.sync += [
             waiting.eq(found_valid),
@@ -127,13 +131,13 @@ def request_pipeline(
             port_hi.eq(hi),
             beyond.eq((hi != 0) & (found.addr + hi > config.act_bytes)),
         ]
-    request = operand.req
     m.d.comb += [
         request.valid.eq(waiting & admit),
         request.payload.addr.eq(at_port.addr),
         request.payload.lo.eq(port_lo),
         request.payload.hi.eq(port_hi),
         request.payload.fill.eq(cfg.in_zp),
+        request.payload.strided.eq(strided),
         pipeline.issued.eq(request.valid & request.ready),
     ]
     return pipeline

@@ -6,9 +6,10 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
-from hw.layouts import CAUSE_WIDTH, PC_WIDTH, pixels, range_width, unit_payload
+from hw.layouts import CAUSE_WIDTH, PC_WIDTH, act_addr_width, pixels, range_width, unit_payload
+from hw.spec.config import AcceleratorConfig
 
-__all__ = ["ErrorSignature", "ReadSignature", "UnitSignature", "WriteSignature"]
+__all__ = ["ErrorSignature", "ReadSignature", "UnitSignature", "WriteSignature", "operand_signature"]
 
 
 class ReadSignature(Signature):
@@ -16,22 +17,42 @@ class ReadSignature(Signature):
 
     A request accepted in cycle t (``req.valid & req.ready``) has its answer on ``data`` in cycle t + READ_LATENCY.
 
+    Parameters
+    ----------
+    addr_width
+        Bits of a byte address.
+    lanes
+        Bytes of an answer.
+    strided_lanes
+        So many lanes, the last ones, can be answered by every second byte; 0: the port has no strided access.
+
     Members
     -------
     req : Out(stream)
-        ``addr``: byte address of lane 0, taken modulo the memory's size; ``lo``, ``hi``: lanes lo <= i < hi are
-        read, all others answer ``fill``.  ``ready`` depends combinationally on ports of higher priority only.
+        ``addr``: address of byte 0, taken modulo the memory's size; ``lo``, ``hi``: bytes lo <= i < hi are read,
+        lane i answers byte i, or ``fill`` if that is not read.  With ``strided`` (member of ports that can) lane
+        ``lanes - strided_lanes + j`` answers byte 2*j, and the lanes below answer anything.  ``ready`` depends
+        combinationally on ports of higher priority only.
     data : In
         ``lanes`` signed bytes.
     """
 
     READ_LATENCY = 2
 
-    def __init__(self, addr_width: int, lanes: int) -> None:
-        self.addr_width, self.lanes = addr_width, lanes
-        bound = unsigned(range_width(lanes))
-        request = data.StructLayout({"addr": unsigned(addr_width), "lo": bound, "hi": bound, "fill": 8})
-        super().__init__({"req": Out(stream.Signature(request)), "data": In(pixels(lanes))})
+    def __init__(self, addr_width: int, lanes: int, *, strided_lanes: int = 0) -> None:
+        self.addr_width, self.lanes, self.strided_lanes = addr_width, lanes, strided_lanes
+        self.span = max(lanes, 2 * strided_lanes - 1)
+        """Bytes that a request can name."""
+        bound = unsigned(range_width(self.span))
+        members = {"addr": unsigned(addr_width), "lo": bound, "hi": bound, "fill": unsigned(8)}
+        if strided_lanes:
+            members["strided"] = unsigned(1)
+        super().__init__({"req": Out(stream.Signature(data.StructLayout(members))), "data": In(pixels(lanes))})
+
+
+def operand_signature(config: AcceleratorConfig) -> ReadSignature:
+    """Return the signature of the array's operand: ``read_lanes`` lanes, the columns' also at stride 2."""
+    return ReadSignature(act_addr_width(config), config.read_lanes, strided_lanes=config.cols)
 
 
 class WriteSignature(Signature):
@@ -48,6 +69,8 @@ class WriteSignature(Signature):
 
     def __init__(self, addr_width: int, lanes: int) -> None:
         self.addr_width, self.lanes = addr_width, lanes
+        self.span = lanes
+        """Bytes that a request can name."""
         bound = unsigned(range_width(lanes))
         request = data.StructLayout({"addr": unsigned(addr_width), "lo": bound, "hi": bound, "data": pixels(lanes)})
         super().__init__({"req": Out(stream.Signature(request))})

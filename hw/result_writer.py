@@ -98,7 +98,9 @@ class ResultWriter(Component):
         with m.If(self.start):
             m.d.sync += cfg.eq(self.cfg)
         lines, single, gated = _traits(cfg)
-        kept_lanes = Mux(cfg.sx == 2, cols // 2, cols)
+        halved = Signal()  # computed at stride 1, every second column is kept
+        m.d.comb += halved.eq((cfg.sx == 2) & (cfg.kw != 1) & ((cfg.mode == Mode.STOS_CH) | lines))
+        kept_lanes = Mux(halved, cols // 2, cols)
 
         # --- walk: the registers describe the row that arrives next
         row_step, middle_step, outer_step = Signal(pointer), Signal(pointer), Signal(pointer)
@@ -218,7 +220,7 @@ class ResultWriter(Component):
             self.param_addr.eq(param_row),
         ]
 
-        # --- cycle 1: parameters answer; every second column is kept for stride 2
+        # --- cycle 1: parameters answer; every second column is kept
         m.submodules.output = output = OutputStage(cols, pipeline=config.pipeline_mac)
         m.submodules.pool = pool = Pooling(cols, rows, pipeline=config.pipeline_mac)
         ask = 1 + output.RESIDUAL_STAGE - ReadSignature.READ_LATENCY  # when to request the residual
@@ -227,7 +229,7 @@ class ResultWriter(Component):
         row = Signal(sums(cols), reset_less=True)
         for lane in range(cols):
             even = self.row[2 * lane] if 2 * lane < cols else self.row[lane]
-            m.d.sync += row[lane].eq(Mux(cfg.sx == 2, even, self.row[lane]))
+            m.d.sync += row[lane].eq(Mux(halved, even, self.row[lane]))
         # Addresses count up from zero or more, so only the far end can be beyond.
         target, place_beyond = places[1], Signal()
         with m.If(target.gap):

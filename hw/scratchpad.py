@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
 from hw.layouts import Lanes, act_addr_width, range_width
-from hw.ports import ReadSignature, WriteSignature
+from hw.ports import ReadSignature, WriteSignature, operand_signature
 from hw.rotator import RotateLeft, RotateRight
 from hw.select import lanes_below, select
 from hw.shared import shared
@@ -35,28 +35,28 @@ class VectorAddress(wiring.Component):
     ----------
     config
         Sizes of the scratchpad.
-    lanes
-        Lanes of the port.
+    span
+        Bytes that an access of the port may name.
 
     Members
     -------
     addr : In
-        Byte address of lane 0.
+        Address of byte 0.
     lo, hi : In
-        Lanes lo <= i < hi are accessed, hi <= lanes.
+        Bytes lo <= i < hi are accessed, hi <= span.
     banks : Out(act_banks)
-        Bit b is set if a lane is in bank b: at most two bits, none if the range is empty.
+        Bit b is set if one of them is in bank b: at most two bits, none if the range is empty.
     bank, line : Out
         For each sub-bank, the bank and the line in it that hold the access's bytes of this sub-bank, if any.
     """
 
-    def __init__(self, config: AcceleratorConfig, lanes: int) -> None:
-        self.config, self.lanes = config, lanes
+    def __init__(self, config: AcceleratorConfig, span: int) -> None:
+        self.config, self.span = config, span
         super().__init__(
             {
                 "addr": In(act_addr_width(config)),
-                "lo": In(range_width(lanes)),
-                "hi": In(range_width(lanes)),
+                "lo": In(range_width(span)),
+                "hi": In(range_width(span)),
                 "banks": Out(config.act_banks),
                 "bank": Out(Lanes(unsigned((config.act_banks - 1).bit_length()), SUB_BANKS)),
                 "line": Out(Lanes(unsigned((config.act_bank_lines - 1).bit_length()), SUB_BANKS)),
@@ -66,7 +66,7 @@ class VectorAddress(wiring.Component):
     @property
     def module_name(self) -> str:
         """Name of the emitted module."""
-        return f"rowcast_vector_address_{self.lanes}"
+        return f"rowcast_vector_address_{self.span}"
 
     def elaborate(self, platform: object) -> Module:
         """Build the decoder: two short adders for the ends, one increment for the next line."""
@@ -131,13 +131,13 @@ class Scratchpad(wiring.Component):
     """Activation memory with unaligned vector ports.
 
     ``act_banks`` banks, split by high address bits, of :data:`~hw.spec.config.SUB_BANKS` sub-banks, each a
-    1-read-1-write memory ``sub_bytes`` wide.  A line is one word of every sub-bank; an access of up to ``read_lanes``
+    1-read-1-write memory ``sub_bytes`` wide.  A line is one word of every sub-bank; an access of up to ``read_span``
     bytes at any address touches each sub-bank at most once, and may reach into the next line and the next bank
     (the last bank is followed by the first: addresses wrap).  The memories are ``lib.memory.Memory``, so a platform's
     ``get_memory`` method replaces them by SRAM macros; each is read and written once per cycle at most, with byte
     enables, and what a read gives in the cycle of a write to the same word does not matter.
 
-    Every cycle each bank serves one read and one write.  A request needs the banks that hold its lanes lo <= i < hi,
+    Every cycle each bank serves one read and one write.  A request needs the banks that hold its bytes lo <= i < hi,
     none if that range is empty.  ``ready`` is high unless a granted request of a port of higher priority in the same
     direction needs one of them; it depends on the port's own payload, not its ``valid``.  The first port of each
     direction is always ready.
@@ -150,10 +150,10 @@ class Scratchpad(wiring.Component):
     Members
     -------
     read_residual : In(ReadSignature), ``cols`` lanes, highest priority
-    read_operand : In(ReadSignature), ``read_lanes`` lanes
+    read_operand : In(operand_signature), ``read_lanes`` lanes, of which ``cols`` can be strided
     read_store : In(ReadSignature), ``axi_bytes`` lanes
         Data is valid for one cycle, READ_LATENCY cycles after acceptance, and is not held: one cycle in the memories,
-        one in bank multiplexer, rotator and fill.
+        one in bank multiplexer, rotator, stride and fill.
     write_result : In(WriteSignature), ``cols`` lanes, higher priority
     write_load : In(WriteSignature), ``axi_bytes`` lanes
         Accepted writes are registered, then rotated and written in the next cycle (WRITE_LATENCY).
@@ -167,7 +167,7 @@ class Scratchpad(wiring.Component):
         super().__init__(
             {
                 "read_residual": In(ReadSignature(width, config.cols)),
-                "read_operand": In(ReadSignature(width, config.read_lanes)),
+                "read_operand": In(operand_signature(config)),
                 "read_store": In(ReadSignature(width, config.axi_bytes)),
                 "write_result": In(WriteSignature(width, config.cols)),
                 "write_load": In(WriteSignature(width, config.axi_bytes)),
@@ -199,9 +199,7 @@ class Scratchpad(wiring.Component):
         for name in ports:
             port = getattr(self, name)
             request = port.req.payload
-            m.submodules[f"{name}_address"] = plan = shared(
-                platform, VectorAddress, self.config, port.signature.lanes
-            )
+            m.submodules[f"{name}_address"] = plan = shared(platform, VectorAddress, self.config, port.signature.span)
             granted = Signal(self.config.act_banks, name=f"{name}_granted")
             free = ~(plan.banks & reduce(or_, taken)).any() if taken else 1
             m.d.comb += [
@@ -267,23 +265,28 @@ class Scratchpad(wiring.Component):
         return words
 
     def _answer(self, m: Module, platform: object, name: str, plan: VectorAddress, words: list[list[Value]]) -> None:
-        """Pick, rotate, fill and register the words of one read port."""
+        """Pick, rotate, take every second byte if so asked, fill and register the words of one read port."""
         config = self.config
         port = getattr(self, name)
-        lanes = port.signature.lanes
+        lanes, span = port.signature.lanes, port.signature.span
+        first = lanes - port.signature.strided_lanes
         offset_bits = (config.line_bytes - 1).bit_length()
         request = delayed(m, port.req.payload, 1, name=f"{name}_request")[1]
         bank = delayed(m, plan.bank, 1, name=f"{name}_bank")[1]
 
-        m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateRight, 8, config.line_bytes, lanes)
+        m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateRight, 8, config.line_bytes, span)
         line = [select(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS)]
         m.d.comb += [Value.cast(rotate.line).eq(Cat(line)), rotate.amount.eq(request.addr[:offset_bits])]
 
-        inside = Signal(lanes, name=f"{name}_inside")
-        m.d.comb += inside.eq(_lane_mask(m, request.lo, request.hi, lanes, f"{name}_inside"))
+        inside = Signal(span, name=f"{name}_inside")
+        m.d.comb += inside.eq(_lane_mask(m, request.lo, request.hi, span, f"{name}_inside"))
+        read = [Cat(rotate.lanes[byte], inside[byte]) for byte in range(span)]
+        taken = [
+            Mux(request.strided, read[2 * (lane - first)], read[lane]) if lane >= first else read[lane]
+            for lane in range(lanes)
+        ]
         answer = Signal(port.data.shape(), name=f"{name}_answer", reset_less=True)
-        filled = Cat(Mux(inside[lane], rotate.lanes[lane], request.fill) for lane in range(lanes))
-        m.d.sync += Value.cast(answer).eq(filled)
+        m.d.sync += Value.cast(answer).eq(Cat(Mux(byte[8], byte[:8], request.fill) for byte in taken))
         m.d.comb += port.data.eq(answer)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.layouts import act_addr_width, table_layout
+from hw.layouts import table_layout
 from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline, step_layout
-from hw.ports import ReadSignature
+from hw.ports import operand_signature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
 from hw.window import X_WIDTH
@@ -24,6 +24,9 @@ class StosSequencer(Component):
     * STOS_CH, rows = channels: ``kh`` phases of n lines, one per channel, and one capture; lane i feeds row i.
     * STOS_LN, rows = output lines of one channel: ``min(sy, kh)`` phases; from the n-th line on every line is
       captured, each capture serving the next ky of the phase (ky = phase, phase + sy, ...); one lane feeds all rows.
+
+    With ``sx = 2`` and ``kw = 1`` every second pixel of a line is loaded.  A window of more taps needs all pixels: its
+    tiles are computed at stride 1, and the result writer keeps every second column.
 
     Loads run ahead of the taps by one window: line n+1 may shift in when line n has been captured, and a capture may
     fall into the last tap's cycle.  So a one-phase, one-capture tile costs max(n, kw) cycles.  Results need no further
@@ -58,7 +61,7 @@ class StosSequencer(Component):
                 "hold": In(1),
                 "hold_end": In(1),
                 "active": Out(1),
-                "operand": Out(ReadSignature(act_addr_width(config), config.read_lanes)),
+                "operand": Out(operand_signature(config)),
                 "load": Out(1),
                 "capture": Out(1),
                 "tap": Out(1),
@@ -79,8 +82,11 @@ class StosSequencer(Component):
         rows, cols, halo = config.rows, config.cols, config.halo
         pointer, position = signed(POINTER_WIDTH), signed(X_WIDTH)
 
-        lines = Signal()  # rows are lines, not channels
-        m.d.comb += lines.eq(cfg.mode == Mode.STOS_LN)
+        lines, strided = Signal(), Signal()  # rows are lines, not channels; every second pixel is read
+        m.d.comb += [
+            lines.eq(cfg.mode == Mode.STOS_LN),
+            strided.eq((cfg.sx == 2) & (cfg.kw == 1)),
+        ]
 
         # --- constants of the instruction
         line_step = Signal(pointer)  # one output line
@@ -89,6 +95,7 @@ class StosSequencer(Component):
         outer_step = Signal(pointer)  # next block of channels (CH), next channel (LN)
         first_line = Signal(pointer)
         last_x = Signal(position)
+        left = Signal(signed(8))  # from a read's byte 0 to the input position of its tile
         taps_words = Signal(8)  # weight words per channel block
         capture_words = Signal(8)  # weight words from capture to capture within a phase
         last_phase_index = Signal(4)
@@ -99,6 +106,7 @@ class StosSequencer(Component):
                 line_step.eq(cfg.sy * cfg.in_pitch),
                 first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
                 last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+                left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
                 taps_words.eq(cfg.kh * cfg.kw),
                 capture_words.eq(cfg.sy * cfg.kw),
                 last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
@@ -135,7 +143,7 @@ class StosSequencer(Component):
             rows_left.eq(Mux(lines, middle_left, outer_left)),
             tile_rows.eq(Mux(rows_left < rows, rows_left, rows)),
         ]
-        tile_step = Mux(cfg.sx == 2, cols & ~1, cols)
+        tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
         next_x = Signal(position)
         capture, last_load, last_phase = Signal(), Signal(), Signal()
         last_tile, last_middle, last_outer = Signal(), Signal(), Signal()
@@ -169,8 +177,9 @@ class StosSequencer(Component):
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
             ]
 
-        window_x = Signal(position)  # pixel in the leftmost window register when the last tap (kw - 1) is multiplied
-        m.d.comb += window_x.eq(tile_x + cfg.kw - 1 - cfg.pad_x - halo)
+        # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
+        window_x = Signal(position)
+        m.d.comb += window_x.eq(tile_x - left)
         admit = Signal()
         requests = request_pipeline(
             m,
@@ -189,6 +198,7 @@ class StosSequencer(Component):
                 "rows": tile_rows,
             },
             admit=admit,
+            strided=strided,
             first=0,
             count=config.read_lanes,
         )

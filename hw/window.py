@@ -1,33 +1,57 @@
-"""Which lanes of a vector read lie inside the input line; the rest are padding."""
+"""Which bytes of a vector read lie inside the input line; the rest are padding."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
 
 from hw.layouts import range_width
 
-__all__ = ["X_WIDTH", "lane_range"]
+__all__ = ["X_WIDTH", "byte_range"]
 
 X_WIDTH = 24
-"""Bits of a signed pixel or line index: fields of 20 bits, and tiles that overhang a line by one array width."""
+"""Bits of a signed pixel or line index: fields of 20 bits, twice at stride 2, and tiles that overhang a line."""
 
 
-def lane_range(
-    m: Module, x: Value, width: ValueLike, line_valid: ValueLike, *, first: int, count: int
+def byte_range(
+    m: Module,
+    x: Value,
+    width: ValueLike,
+    line_valid: ValueLike,
+    strided: Value,
+    *,
+    first: int,
+    count: int,
+    columns: int,
 ) -> tuple[Signal, Signal]:
-    """Return (lo, hi) such that lanes lo <= i < hi read inside a line; lo = hi = 0 if none does.
+    """Return (lo, hi) such that bytes lo <= i < hi of a read are the pixels inside a line; lo = hi = 0 if none is.
 
-    Lanes first .. first + count - 1 read pixels x, x + 1, ...; the line has pixels 0 .. width - 1.
+    Parameters
+    ----------
+    m
+        Module that gets the logic.
+    x, width, line_valid
+        The line has pixels 0 .. width - 1, if it exists; the read's first pixel in use is x.
+    strided
+        Of ``2 * columns - 1`` bytes, pixels x, x + 1, ..., every second one is in use: lo and hi - 1 are even.
+    first, count
+        Not strided: bytes first .. first + count - 1 are pixels x, x + 1, ...
     """
-    lanes = first + count
-    lo = Signal(range_width(lanes), name="lane_lo")
-    hi = Signal(range_width(lanes), name="lane_hi")
-    before = Signal(signed(X_WIDTH), name="pixels_before")  # lanes left of the line
-    inside = Signal(signed(X_WIDTH), name="pixels_inside")  # lanes up to the line's end
-    m.d.comb += [before.eq(-x), inside.eq(width - x)]
-    with m.If(line_valid & (inside > 0) & (before < count) & (before < inside)):
+    bound = range_width(max(first + count, 2 * columns - 1))
+    lo = Signal(bound, name="byte_lo")
+    hi = Signal(bound, name="byte_hi")
+    before = Signal(signed(X_WIDTH), name="pixels_before")  # left of the line; strided: up to the first one in use
+    inside = Signal(signed(X_WIDTH), name="pixels_inside")  # up to the line's end; strided: to the last one in use
+    start, length = Signal(bound, name="byte_start"), Signal(bound, name="byte_count")
+    m.d.comb += [
+        before.eq(-Cat(x[0] & ~strided, x[1:]).as_signed()),
+        # width - x, made odd from an even number by leaving out the 1 that ends its negation
+        inside.eq((width + ~x + ~strided) | strided),
+        start.eq(Mux(strided, 0, first)),
+        length.eq(Mux(strided, 2 * columns - 1, count)),
+    ]
+    with m.If(line_valid & (inside > 0) & (before < length) & (before < inside)):
         m.d.comb += [
-            lo.eq(first + Mux(before > 0, before, 0)),
-            hi.eq(first + Mux(inside < count, inside, count)),
+            lo.eq(start + Mux(before > 0, before, 0)),
+            hi.eq(start + Mux(inside < length, inside, length)),
         ]
     return lo, hi

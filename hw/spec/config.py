@@ -133,13 +133,21 @@ class AcceleratorConfig:
         """Pixels one array read moves: ``cols + halo``."""
         return self.cols + self.halo
 
+    @property
+    def read_span(self) -> int:
+        """Bytes that one array read spans at most.
+
+        ``cols + halo`` consecutive pixels, or every second one of ``2 * cols - 1`` (stride 2).
+        """
+        return max(self.read_lanes, 2 * self.cols - 1)
+
     @cached_property
     def sub_bytes(self) -> int:
-        """Width of one sub-bank memory in bytes.
+        """Width of one sub-bank memory in bytes, a power of two.
 
         Four sub-banks of ``w`` bytes serve any unaligned access of ``L`` bytes when ``4 w >= L + w - 1``.
         """
-        span = max(self.read_lanes, 8)
+        span = max(self.read_span, 8)
         return max(4, _pow2ceil(-(-(span - 1) // (SUB_BANKS - 1))))
 
     @property

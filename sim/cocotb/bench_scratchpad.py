@@ -16,35 +16,40 @@ from sim.cocotb.exchange import bench_folder, read_parameters
 
 @dataclass(frozen=True)
 class Access:
-    """A request: byte address of lane 0, lanes lo <= i < hi, what else to read (`fill`) or the bytes to write."""
+    """A request: address of byte 0, bytes lo <= i < hi, what else to read (`fill`) or the bytes to write.
+
+    A strided one reads every second byte into the port's last lanes.
+    """
 
     addr: int
     lo: int
     hi: int
     fill: int = 0
     data: tuple[int, ...] = ()
+    strided: bool = False
 
 
 class Port:
     """One vector port: its request, and how its payload is packed."""
 
-    def __init__(self, name: str, lanes: int, addr_width: int) -> None:
-        self.name, self.lanes, self.addr_width = name, lanes, addr_width
-        self.bound = lanes.bit_length()
+    def __init__(self, name: str, lanes: int, strided_lanes: int, addr_width: int) -> None:
+        self.name, self.lanes, self.strided_lanes, self.addr_width = name, lanes, strided_lanes, addr_width
+        self.span = max(lanes, 2 * strided_lanes - 1)
+        self.bound = self.span.bit_length()
         self.request: Access | None = None
 
     def payload(self, access: Access, *, write: bool) -> int:
-        """Pack a request in the order of the signature's struct: addr, lo, hi, then fill or data."""
+        """Pack a request in the order of the signature's struct: addr, lo, hi, then data, or fill and strided."""
         word = access.addr | access.lo << self.addr_width | access.hi << (self.addr_width + self.bound)
-        rest = pack(access.data, 8) if write else access.fill & 0xFF
+        rest = pack(access.data, 8) if write else access.fill & 0xFF | access.strided << 8
         return word | rest << (self.addr_width + 2 * self.bound)
 
 
 class ScratchpadBench(Bench):
     """Random unaligned accesses on all ports at once.
 
-    Parameters: ``reads`` and ``writes`` (port name to lanes), ``addr_width``, ``bytes``, ``read_latency``,
-    ``write_latency``, ``count`` (accepted requests per port), ``seed``.
+    Parameters: ``reads`` and ``writes`` (port name to lanes, and to how many of them can be strided), ``addr_width``,
+    ``bytes``, ``read_latency``, ``write_latency``, ``count`` (accepted requests per port), ``seed``.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -58,8 +63,8 @@ class ScratchpadBench(Bench):
         facts = self.parameters
         self.rng = random.Random(facts["seed"])
         self.size = facts["bytes"]
-        self.reads = [Port(name, lanes, facts["addr_width"]) for name, lanes in facts["reads"].items()]
-        self.writes = [Port(name, lanes, facts["addr_width"]) for name, lanes in facts["writes"].items()]
+        self.reads = [Port(name, *lanes, facts["addr_width"]) for name, lanes in facts["reads"].items()]
+        self.writes = [Port(name, *lanes, facts["addr_width"]) for name, lanes in facts["writes"].items()]
         self.memory = np.zeros(self.size, np.int64)
         self.visible: deque[tuple[int, Access]] = deque()  # writes under way, and the first cycle whose reads see them
         self.expected: dict[str, deque[tuple[int, np.ndarray]]] = {port.name: deque() for port in self.reads}
@@ -68,14 +73,16 @@ class ScratchpadBench(Bench):
 
     def draw(self, port: Port, *, write: bool) -> Access:
         """Return a random request; many near the ends of the memory and of banks, some empty."""
-        lo, hi = sorted(self.rng.choices(range(port.lanes + 1), k=2))
+        strided = port.strided_lanes > 0 and self.rng.random() < 0.5
+        count = 2 * port.strided_lanes - 1 if strided else port.lanes
+        lo, hi = sorted(self.rng.choices(range(count + 1), k=2))
         if self.rng.random() < 0.5:
-            lo, hi = 0, port.lanes
+            lo, hi = 0, count
         base = self.rng.choice([0, self.size // 2, self.rng.randrange(self.size)])
         addr = (base + self.rng.randrange(-port.lanes, 64)) % self.size
         if write:
             return Access(addr, lo, hi, data=tuple(self.rng.randrange(-128, 128) for _ in range(port.lanes)))
-        return Access(addr, lo, hi, fill=self.rng.randrange(-128, 128))
+        return Access(addr, lo, hi, fill=self.rng.randrange(-128, 128), strided=strided)
 
     def clash(self, access: Access, others: list[Access]) -> bool:
         """Tell whether an access touches a byte of another: then their order within a cycle would decide."""
@@ -143,7 +150,7 @@ class ScratchpadBench(Bench):
             queue = self.expected[port.name]
             if queue and queue[0][0] == self.cycle:
                 expected = queue.popleft()[1]
-                got = unpack(answer, 8, port.lanes)
+                got = unpack(answer, 8, port.lanes)[-len(expected) :]
                 assert np.array_equal(got, expected), f"{port.name}, cycle {self.cycle}: {got} != {expected}"
 
     def pick(self, port: Port, *, write: bool) -> Access:
@@ -162,11 +169,11 @@ class ScratchpadBench(Bench):
             self.memory[(access.addr + lane) % self.size] = access.data[lane]
 
     def answer(self, port: Port, access: Access) -> np.ndarray:
-        """Return what a read must give."""
-        value = np.full(port.lanes, access.fill, np.int64)
-        for lane in range(access.lo, access.hi):
-            value[lane] = self.memory[(access.addr + lane) % self.size]
-        return value
+        """Return what a read must give in its last lanes: all of them, or all that can be strided."""
+        value = np.full(port.span, access.fill, np.int64)
+        for byte in range(access.lo, access.hi):
+            value[byte] = self.memory[(access.addr + byte) % self.size]
+        return value[: 2 * port.strided_lanes : 2] if access.strided else value[: port.lanes]
 
 
 def bench_ports(kind: str) -> list[str]:

@@ -40,8 +40,9 @@ def _blocks(count: int, size: int) -> list[int]:
 def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: Extent) -> int:
     """Estimate the cycles of an EXEC."""
     rows, kh, kw = config.rows, extent.kh, extent.kw
-    # at stride 2 along x every pixel is computed and every second one kept
-    tiles = -(-((extent.out_w - 1) * extent.sx + 1) // config.cols)
+    # ST-OS with windows of several taps computes every pixel and keeps every second one at stride 2
+    halved = extent.sx == 2 and kw > 1 and mode in (Mode.STOS_CH, Mode.STOS_LN)
+    tiles = -(-extent.out_w // (config.cols // 2 if halved else config.cols))
     channels = _blocks(extent.cout, rows)
     lines = extent.out_h
     if mode == Mode.GEMM and not depthwise:
@@ -54,7 +55,7 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
         cycles = extent.cout * tiles * sum(_line_stream(n, extent) for n in _blocks(lines, rows))
     else:
         taps = kh * kw if mode == Mode.MAX else 1
-        cycles = extent.cout * taps * lines * -(-extent.out_w * extent.sx // config.cols)
+        cycles = extent.cout * taps * lines * tiles
     return cycles + _START
 
 

@@ -157,9 +157,9 @@ def _tiles(config: AcceleratorConfig, instruction: Instruction) -> int:
 
 
 def _line_tiles(config: AcceleratorConfig, instruction: Instruction) -> int:
-    """Tiles along a line; with stride 2 half of a tile's columns, of an odd number the larger half less one, count."""
-    kept = config.cols // 2 if instruction["sx"] == 2 else config.cols
-    return -(-instruction["out_w"] // kept)
+    """Tiles along a line; of windows of several taps at stride 2 every second column is kept, the odd last one not."""
+    halved = instruction["sx"] == 2 and instruction["kw"] > 1 and instruction["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+    return -(-instruction["out_w"] // (config.cols // 2 if halved else config.cols))
 
 
 def _blocks(count: int, rows: int) -> list[tuple[int, int]]:

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The emitted scratchpad: unaligned accesses on all ports at once, against a mirror of the memory."""
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_scratchpad(name: str) -> None:
     config = CONFIGS[name]
-    lanes = {"read_residual": config.cols, "read_operand": config.read_lanes, "read_store": config.axi_bytes}
-    lanes |= {"write_result": config.cols, "write_load": config.axi_bytes}
+    ports = {name: member.signature for name, member in Scratchpad(config).signature.members.items()}
     run_bench(
         lambda: Scratchpad(config),
         "sim.cocotb.bench_scratchpad",
         parameters={
-            "reads": {port: lanes[port] for port in READ_PORTS},
-            "writes": {port: lanes[port] for port in WRITE_PORTS},
+            "reads": {port: (ports[port].lanes, ports[port].strided_lanes) for port in READ_PORTS},
+            "writes": {port: (ports[port].lanes, 0) for port in WRITE_PORTS},
             "addr_width": act_addr_width(config),
             "bytes": config.act_bytes,
             "read_latency": ReadSignature.READ_LATENCY,

@@ -17,6 +17,7 @@ from sim.iss.execute import execute
 from sim.iss.machine import FaultError, Machine
 from sim.iss.operands import operands
 from sim.random_programs import random_inputs, random_program
+from tests.hw.operand_places import operand_bytes
 
 
 def small(rows: int, cols: int, **options: object) -> AcceleratorConfig:
@@ -112,12 +113,17 @@ class ExecBench:
             if granted and ctx.get(port.req.valid):
                 payload = port.req.payload
                 addr, lo, hi, fill = (ctx.get(getattr(payload, name)) for name in ("addr", "lo", "hi", "fill"))
-                lanes = port.signature.lanes
+                lanes = np.arange(port.signature.lanes)
+                byte = lanes.copy()
+                if port is dut.operand and ctx.get(payload.strided):
+                    byte[:] = -1  # lanes that no column uses
+                    byte[config.halo :] = list(operand_bytes(config, strided=True).values())
                 if port is dut.operand and self.watch is not None and lo < hi and addr + lo == self.watch:
                     self.watched.append(self.cycles)
-                index = (addr + np.arange(lanes)) % config.act_bytes
-                inside = (np.arange(lanes) >= lo) & (np.arange(lanes) < hi)
-                values = np.where(inside, self.act[index], fill).astype(np.uint8).view(np.int8)
+                inside = (byte >= lo) & (byte < hi)
+                values = np.where(inside, self.act[(addr + byte) % config.act_bytes], fill)
+                values[byte < 0] = self.rng.integers(0, 256)
+                values = values.astype(np.uint8).view(np.int8)
                 self.at(2, (port.data, [int(v) for v in values]))
         if ctx.get(dut.weight_en):
             word = self.weights[ctx.get(dut.weight_addr)]
@@ -280,11 +286,12 @@ def steady_state(config: AcceleratorConfig, short: Instruction, long: Instructio
     return (second - first) / tiles
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("depth", [1, 3, 6, 11])
-def test_gemm_tile_costs_max_k_rows(depth: int) -> None:
+def test_gemm_tile_costs_max_k_rows(depth: int, stride: int) -> None:
     config = CONFIGS["6x3-pipe"]
-    shape = {"mode": Mode.GEMM, "cin": depth, "cout": config.rows, "in_cs": 64, "out_cs": 64}
-    short, long = (fields(**shape, in_w=config.cols * n, out_w=config.cols * n) for n in (4, 14))
+    shape = {"mode": Mode.GEMM, "cin": depth, "cout": config.rows, "in_cs": 96, "out_cs": 64, "sx": stride}
+    short, long = (fields(**shape, in_w=stride * config.cols * n, out_w=config.cols * n) for n in (4, 14))
     assert steady_state(config, short, long, 10) == max(depth, config.rows)
 
 

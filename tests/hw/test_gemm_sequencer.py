@@ -12,6 +12,7 @@ from amaranth.sim import Simulator
 from hw.gemm_sequencer import GemmSequencer
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode
+from tests.hw.operand_places import operand_places
 
 
 class Step(NamedTuple):
@@ -57,7 +58,6 @@ def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
     direct, depthwise = f["mode"] in (Mode.VEC, Mode.MAX), bool(f.get("depthwise"))
     rows, cols = config.rows, config.cols
     size = 1 if direct or depthwise else rows
-    tile_step = cols if f["sx"] == 1 else cols // 2 * 2  # every second of these columns is kept
     for first in range(0, f["cout"], size):
         n = min(size, f["cout"] - first)
         block, place = divmod(first, rows)
@@ -70,12 +70,12 @@ def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
             for kx in (reversed(range(f["kw"])) if direct or depthwise else range(f["kw"]))
         ]
         for y in range(f["out_h"]):
-            for x in range(0, (f["out_w"] - 1) * f["sx"] + 1, tile_step):
+            for x in range(0, f["out_w"] * f["sx"], cols * f["sx"]):
                 for place_in_tile, (number, channel, ky, kx) in enumerate(taps):
                     line = y * f["sy"] + ky - f.get("pad_y", 0)
                     reads = []
                     for column in range(cols):
-                        pixel = x + column + kx - f.get("pad_x", 0)
+                        pixel = x + column * f["sx"] + kx - f.get("pad_x", 0)
                         if 0 <= line < f["in_h"] and 0 <= pixel < f["in_w"]:
                             address = f["in_base"] + channel * f["in_cs"] + line * f["in_pitch"] + pixel
                             reads.append((config.halo + column, address))
@@ -111,7 +111,7 @@ def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: in
         while ctx.get(dut.active):
             ready = rng.random() >= denial
             ctx.set(request.ready, ready)
-            payload = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "fill"))
+            payload = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "strided"))
             assert denied in (None, payload), "a denied request was changed or withdrawn"
             valid = ctx.get(request.valid)
             denied = payload if valid and not ready else None
@@ -119,11 +119,10 @@ def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: in
             assert not ctx.get(dut.range_error)
             assert not (valid and ctx.get(dut.drain_wait))
             if ctx.get(dut.issue):
-                addr, lo, hi, _ = payload
                 assert ctx.get(dut.one_lane) == depthwise
                 steps.append(
                     Step(
-                        tuple((lane, (addr + lane) % config.act_bytes) for lane in range(lo, hi)),
+                        operand_places(config, *payload),
                         None if direct else ctx.get(dut.weight_addr),
                         ctx.get(dut.lane) if depthwise else None,
                         bool(ctx.get(dut.last)),
@@ -165,9 +164,14 @@ def test_steps_are_the_loop_nest(name: str, denial: float) -> None:
 
 
 @pytest.mark.parametrize("spare", [0, -1])
-def test_range_error_only_for_bytes_in_use(spare: int) -> None:
+@pytest.mark.parametrize(
+    "values", [{"in_w": 6, "out_w": 6}, {"in_w": 6, "out_w": 3, "sx": 2}, {"in_w": 4, "out_w": 3, "sx": 2, "pad_x": 2}]
+)
+def test_range_error_only_for_bytes_in_use(spare: int, values: dict[str, int]) -> None:
+    """At stride 2 the last byte of the line is not in use."""
     config = CONFIGS["3x4"]
-    f = fields(cin=1, out_h=1, out_w=6, in_w=6, pad_x=0, in_base=config.act_bytes - 6 - spare)
+    used = 1 + (values["out_w"] - 1) * values.get("sx", 1) - values.get("pad_x", 0)
+    f = fields(cin=1, out_h=1, in_base=config.act_bytes - used - spare, **values)
     dut = GemmSequencer(config)
     errors = 0
 

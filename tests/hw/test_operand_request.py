@@ -1,4 +1,4 @@
-"""The request stages under stalls: every step once, in order, with the lanes and errors it should have."""
+"""The request stages under stalls: every step once, in order, with the bytes and errors it should have."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
-from hw.layouts import act_addr_width, table_layout
+from hw.layouts import table_layout
 from hw.operand_request import request_pipeline, step_layout
-from hw.ports import ReadSignature
+from hw.ports import operand_signature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC
 
@@ -18,9 +18,9 @@ CONFIG = AcceleratorConfig(rows=3, cols=4, act_kib=16, weight_kib=8, param_entri
 
 
 def random_step(rng: random.Random, count: int) -> dict[str, int]:
-    near_end = CONFIG.act_bytes - CONFIG.read_lanes
+    near_end = CONFIG.act_bytes - CONFIG.read_span
     return {
-        "addr": rng.choice((rng.randrange(near_end), near_end + rng.randint(-3, 2 * CONFIG.read_lanes))),
+        "addr": rng.choice((rng.randrange(near_end), near_end + rng.randint(-3, 2 * CONFIG.read_span))),
         "x": rng.randint(-count - 1, 12),
         "line_valid": int(rng.random() < 0.8),
         "capture": rng.getrandbits(1),
@@ -31,28 +31,34 @@ def random_step(rng: random.Random, count: int) -> dict[str, int]:
     }
 
 
-def expected(step: dict[str, int], width: int, first: int, count: int) -> dict[str, int]:
-    inside = [first + i for i in range(count) if step["line_valid"] and 0 <= step["x"] + i < width]
+def expected(step: dict[str, int], width: int, first: int, pixels: range) -> dict[str, int]:
+    inside = [first + i for i in pixels if step["line_valid"] and 0 <= step["x"] + i < width]
     lo, hi = (inside[0], inside[-1] + 1) if inside else (0, 0)
     beyond = bool(inside) and step["addr"] + inside[-1] >= CONFIG.act_bytes
     return {"addr": step["addr"] % CONFIG.act_bytes, "lo": lo, "hi": hi, "beyond": int(beyond)}
 
 
-@pytest.mark.parametrize(("first", "count"), [(CONFIG.halo, CONFIG.cols), (0, CONFIG.read_lanes)])
+@pytest.mark.parametrize(
+    ("first", "count", "stride"),
+    [(CONFIG.halo, CONFIG.cols, 1), (0, CONFIG.read_lanes, 1), (CONFIG.halo, CONFIG.cols, 2)],
+)
 @pytest.mark.parametrize(("flow", "grant", "admission"), [(1, 1, 1), (0.6, 1, 1), (1, 0.5, 1), (1, 1, 0.5), (0.7,) * 3])
-def test_every_step_once_in_order(first: int, count: int, flow: float, grant: float, admission: float) -> None:
+def test_every_step_once_in_order(
+    first: int, count: int, stride: int, flow: float, grant: float, admission: float
+) -> None:
     rng = random.Random(int(100 * flow + 10 * grant + admission) + first)
     m = Module()
-    cfg, run, admit = Signal(table_layout(EXEC)), Signal(), Signal()
+    cfg, run, admit, strided = Signal(table_layout(EXEC)), Signal(), Signal(), Signal()
     step = Signal(step_layout(CONFIG))
-    operand = ReadSignature(act_addr_width(CONFIG), CONFIG.read_lanes).create()
+    operand = operand_signature(CONFIG).create()
     members = {name: step[name] for name in step_layout(CONFIG).members}
     pipeline = request_pipeline(
-        m, CONFIG, cfg, operand, run=run, step=members, admit=admit, first=first, count=count
+        m, CONFIG, cfg, operand, run=run, step=members, admit=admit, strided=strided, first=first, count=count
     )
     width, fill = 7, 0xA5
     steps = [random_step(rng, count) for _ in range(250)]
-    wanted = [expected(s, width, first, count) for s in steps]
+    pixels = range(count) if stride == 1 else range(0, 2 * CONFIG.cols, 2)
+    wanted = [expected(s, width, first if stride == 1 else 0, pixels) for s in steps]
     assert 10 < sum(w["beyond"] for w in wanted) < 240
     cycles = 0
 
@@ -60,6 +66,7 @@ def test_every_step_once_in_order(first: int, count: int, flow: float, grant: fl
         nonlocal cycles
         ctx.set(cfg.in_w, width)
         ctx.set(cfg.in_zp, fill - 256)
+        ctx.set(strided, stride == 2)
         taken = issued = 0
         admitted = False
         while issued < len(steps):
@@ -81,6 +88,7 @@ def test_every_step_once_in_order(first: int, count: int, flow: float, grant: fl
                 got = {name: ctx.get(getattr(request, name)) for name in ("addr", "lo", "hi")}
                 assert got | {"beyond": ctx.get(pipeline.range_error)} == want, issued
                 assert ctx.get(request.fill) == fill
+                assert ctx.get(request.strided) == (stride == 2)
                 assert {name: ctx.get(pipeline.step[name]) for name in members} == steps[issued]
             else:
                 assert not ctx.get(pipeline.range_error)

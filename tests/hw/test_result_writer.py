@@ -43,21 +43,22 @@ CURVE = {"act": Activation.HSWISH, "act_offset": 30, "act_limit": 60, "post_shif
 POOL = {"gap": 1, "gap_bias": -77, "gap_mult": 40_000, "gap_shift": 19, "gap_zp": -5}
 SHAPES = {
     "gemm": fields(),
-    "gemm-stride": fields(sx=2, **RESIDUAL),
+    "gemm-stride": fields(sx=2, kw=2, **RESIDUAL),
     "channels": fields(mode=Mode.STOS_CH, **RESIDUAL),
     "lines": fields(mode=Mode.STOS_LN, cout=3),
-    "lines-stride": fields(mode=Mode.STOS_LN, cout=2, sx=2, out_w=7, out_h=5, **RESIDUAL),
+    "lines-stride": fields(mode=Mode.STOS_LN, cout=2, sx=2, kw=2, out_w=7, out_h=5, **RESIDUAL),
+    "column-stride": fields(mode=Mode.STOS_LN, cout=2, sx=2, kh=2, out_w=7, out_h=5, **RESIDUAL),
     "depthwise": fields(depthwise=1, cout=3, sx=2),
     "vec": fields(mode=Mode.VEC, cout=3, out_w=6, **RESIDUAL),
     "max": fields(mode=Mode.MAX, cout=3, kh=2, kw=2, sy=2, **RESIDUAL),
     "gemm-gate": fields(**GATE),
-    "channels-gate-stride": fields(mode=Mode.STOS_CH, sx=2, **GATE),
+    "channels-gate-stride": fields(mode=Mode.STOS_CH, sx=2, kw=2, **GATE),
     "lines-gate": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **GATE),
     "vec-gate-pool": fields(mode=Mode.VEC, cout=3, **GATE, **POOL),
     "gemm-curve": fields(**CURVE),
     "channels-curve-add": fields(mode=Mode.STOS_CH, **{**RESIDUAL, **CURVE}),
     "gemm-pool": fields(**POOL),
-    "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, **POOL, **RESIDUAL),
+    "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, kw=2, **POOL, **RESIDUAL),
     "lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **POOL),
     "vec-pool": fields(mode=Mode.VEC, cout=3, **POOL),
     "one": fields(cout=1, out_w=1, out_h=1),
@@ -65,8 +66,13 @@ SHAPES = {
 CONFIGS = {"3x4": small(3, 4), "4x5-pipe": small(4, 5, pipeline_mac=True), "1x2": small(1, 2)}
 
 
+def halved(f: dict[str, int]) -> bool:
+    """Whether tiles are computed at stride 1 and every second column kept."""
+    return f["sx"] == 2 and f["kw"] > 1 and f["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+
+
 def places(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Place]:
-    kept = config.cols if f["sx"] == 1 else config.cols // 2
+    kept = config.cols // 2 if halved(f) else config.cols
     tiles = [(x, min(kept, f["out_w"] - x)) for x in range(0, f["out_w"], kept)]
     if f["mode"] == Mode.STOS_LN:
         for channel in range(f["cout"]):
@@ -183,7 +189,7 @@ class Bench:
                 options["hswish"] = f["act_offset"], f["act_limit"]
             results.append(
                 NUMERICS.output(
-                    row[:: f["sx"]][: place.count],
+                    row[:: 1 + halved(f)][: place.count],
                     *(param[name] for name in ("bias", "mult", "shift")),
                     **{name: f[name] for name in ("out_zp", "q_lo", "q_hi")},
                     post_shift=f.get("post_shift", 0),
@@ -258,9 +264,9 @@ def test_first_address_beyond_its_memory(values: dict[str, int], first_error: in
     assert not fits.errors and len(fits.done_cycles) == 1
 
 
-@pytest.mark.parametrize("name", ["gemm-stride", "lines-pool"])
+@pytest.mark.parametrize("name", ["gemm-stride", "lines-stride", "lines-pool"])
 def test_single_row(name: str) -> None:
-    """One row of two columns: every tile is one row, at stride 2 one pixel."""
+    """One row of two columns: every tile is one row, of one pixel where every second column is kept."""
     bench = Bench(CONFIGS["1x2"], {**SHAPES[name], "out_h": 2}, seed=3, dense=False).run()
     check(bench)
 

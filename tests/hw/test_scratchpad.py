@@ -17,6 +17,7 @@ from hw.ports import ReadSignature, WriteSignature
 from hw.scratchpad import READ_PORTS, WRITE_PORTS, Scratchpad
 from hw.shared import Emitter, convert
 from hw.spec.config import SUB_BANKS, AcceleratorConfig, preset
+from tests.hw.operand_places import operand_bytes
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -26,6 +27,7 @@ CONFIGS = {
     "edge16": preset("edge16"),
 }
 CYCLES = {"edge16": 500, "no_stos": 300}
+ANY = frozenset(range(-128, 128))
 
 
 @dataclass
@@ -37,18 +39,28 @@ class Request:
     hi: int
     fill: int = 0
     data: list[int] = field(default_factory=list)
+    strided: bool = False
+
+    def bytes(self, config: AcceleratorConfig) -> dict[int, int]:
+        """Byte of the access to its address."""
+        return {byte: (self.addr + byte) % config.act_bytes for byte in range(self.lo, self.hi)}
 
     def places(self, config: AcceleratorConfig) -> dict[int, int]:
         """Lane to byte address."""
-        return {lane: (self.addr + lane) % config.act_bytes for lane in range(self.lo, self.hi)}
+        found = self.bytes(config)
+        if self.strided:
+            lanes = operand_bytes(config, strided=True)
+            return {lane: found[byte] for lane, byte in lanes.items() if byte in found}
+        return {lane: place for lane, place in found.items() if lane < len(self.data)}
 
     def banks(self, config: AcceleratorConfig) -> set[int]:
-        return {place // config.act_bank_bytes for place in self.places(config).values()}
+        return {place // config.act_bank_bytes for place in self.bytes(config).values()}
 
 
-def make(rng: random.Random, config: AcceleratorConfig, lanes: int) -> Request:
+def make(rng: random.Random, config: AcceleratorConfig, signature: ReadSignature | WriteSignature) -> Request:
     """Return a random request, mostly at places where something happens."""
-    kind = rng.randrange(4)
+    strided = getattr(signature, "strided_lanes", 0) > 0 and rng.random() < 0.5
+    kind, lanes = rng.randrange(4), 2 * config.cols - 1 if strided else signature.lanes
     if kind == 0:
         addr = rng.randrange(config.act_bytes)
     elif kind == 1:  # around the end of a bank, the memory's end included
@@ -61,8 +73,8 @@ def make(rng: random.Random, config: AcceleratorConfig, lanes: int) -> Request:
         lo, hi = rng.randint(0, lanes), rng.randint(0, lanes)
         if rng.random() < 0.9:
             lo, hi = min(lo, hi), max(lo, hi)
-    data = [rng.randint(-128, 127) for _ in range(lanes)]
-    return Request(addr % config.act_bytes, lo, hi, rng.randrange(256), data)
+    data = [rng.randint(-128, 127) for _ in range(signature.lanes)]
+    return Request(addr % config.act_bytes, lo, hi, rng.randrange(256), data, strided)
 
 
 def drive(ctx, port, request: Request | None) -> None:
@@ -76,6 +88,8 @@ def drive(ctx, port, request: Request | None) -> None:
             ctx.set(payload.data, request.data)
         else:
             ctx.set(payload.fill, request.fill)
+            if port.signature.strided_lanes:
+                ctx.set(payload.strided, request.strided)
 
 
 def signed(byte: int) -> int:
@@ -89,6 +103,7 @@ def test_random_traffic(name: str) -> None:
     dut = Scratchpad(config)
     assert dut.read_residual.signature.lanes == dut.write_result.signature.lanes == config.cols
     assert dut.read_operand.signature.lanes == config.read_lanes
+    assert dut.read_operand.signature.span == config.read_span
     assert dut.read_store.signature.lanes == dut.write_load.signature.lanes == config.axi_bytes
     memory = bytearray(config.act_bytes)
     late: list[dict[int, int]] = [{}, {}]  # bytes of writes accepted 1 and 2 cycles ago, old value per place
@@ -100,7 +115,7 @@ def test_random_traffic(name: str) -> None:
         for _ in range(CYCLES.get(name, 800)):
             for port in waiting:
                 if waiting[port] is None and rng.random() < 0.7:
-                    waiting[port] = make(rng, config, getattr(dut, port).signature.lanes)
+                    waiting[port] = make(rng, config, getattr(dut, port).signature)
                 drive(ctx, getattr(dut, port), waiting[port])
 
             accepted: dict[str, Request] = {}
@@ -120,6 +135,7 @@ def test_random_traffic(name: str) -> None:
                         seen[f"{port}_straddle"] += len(banks) == 2
                         seen["wrap"] += bool(places) and places[-1] < places[0]
                         seen["empty"] += not places
+                        seen["strided"] += request.strided
                     else:
                         seen[f"{port}_refused"] += 1
 
@@ -128,6 +144,8 @@ def test_random_traffic(name: str) -> None:
                 if port in accepted:
                     request = accepted[port]
                     lanes = [{signed(request.fill)} for _ in range(len(request.data))]
+                    if request.strided:  # the lanes left of the columns answer anything
+                        lanes[: config.halo] = [ANY] * config.halo
                     for lane, place in request.places(config).items():
                         # Until the write is visible the old byte is read; in the cycle it becomes so, either.
                         old = late[0].get(place)
@@ -158,7 +176,8 @@ def test_random_traffic(name: str) -> None:
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    wanted = {"wrap", "empty", "collision", "data", "read_operand_refused", "read_store_refused", "write_load_refused"}
+    wanted = {"wrap", "empty", "collision", "strided", "data"}
+    wanted |= {"read_operand_refused", "read_store_refused", "write_load_refused"}
     if config.act_banks > 1:
         wanted |= {f"{port}_straddle" for port in READ_PORTS + WRITE_PORTS}
     assert all(seen[what] >= 3 for what in wanted), seen

@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode
 from hw.stos_sequencer import StosSequencer
+from tests.hw.operand_places import operand_places
 
 Event = tuple[object, ...]
 """("load", (lane, byte address), ...), ("capture",) or ("tap", weight word, lane, last, rows)."""
@@ -32,26 +33,32 @@ SHAPES = {
     "column": fields(kh=3, pad_y=1, out_h=6, cout=2),
     "3x3": fields(kh=3, kw=3, pad_y=1, pad_x=1, in_h=4, out_h=4, cout=4, out_w=7),
     "point": fields(cout=5, out_h=3),
+    "column-stride": fields(kh=3, sy=2, sx=2, pad_y=1, in_h=9, out_h=5, out_w=5, cout=2),
+    "point-stride": fields(sx=2, pad_x=3, out_w=9, cout=5),
     "stride": fields(kh=3, kw=2, sy=2, sx=2, pad_y=1, pad_x=1, cout=3, out_w=5, out_h=4),
     "long-stride": fields(kh=2, kw=2, sy=4, cout=2, out_w=5, out_h=3, in_h=11),
     "far-padding": fields(kh=2, kw=3, pad_y=5, pad_x=9, cout=2, out_w=12, out_h=8, in_h=2),
     "negative-padding": fields(kh=2, kw=2, pad_y=-2, pad_x=-3, cout=4, out_w=6),
 }
-CONFIGS = [small(3, 4), small(4, 3), small(1, 2)]
+CONFIGS = [small(3, 4), small(4, 3), small(1, 2), small(2, 5)]
 
 
 def events(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Event]:
     """Yield what has to happen, in order: taps belong to the capture before them."""
     rows, kh, kw, sy = config.rows, f["kh"], f["kw"], f["sy"]
-    tile_step = config.cols if f["sx"] == 1 else config.cols // 2 * 2
+    strided = f["sx"] == 2 and kw == 1
+    tile_step = config.cols * f["sx"] if strided or f["sx"] == 1 else config.cols // 2 * 2
     lines_mode = f["mode"] == Mode.STOS_LN
 
     def load(channel: int, line: int, x: int) -> Event:
         # column j meets tap kx in register halo + j - (kw-1-kx), where output pixel x + j needs pixel x + j + kx - pad
         left = x + kw - 1 - f.get("pad_x", 0) - config.halo
-        reads = [(lane, left + lane) for lane in range(config.read_lanes) if 0 <= left + lane < f["in_w"]]
+        pixels = {lane: left + lane for lane in range(config.read_lanes)}
+        if strided:
+            pixels = {config.halo + j: x + 2 * j - f.get("pad_x", 0) for j in range(config.cols)}
         base = f["in_base"] + channel * f["in_cs"] + line * f["in_pitch"]
-        return ("load", *((lane, base + pixel) for lane, pixel in reads if 0 <= line < f["in_h"]))
+        inside = 0 <= line < f["in_h"]
+        return ("load", *((lane, base + pixel) for lane, pixel in pixels.items() if inside and 0 <= pixel < f["in_w"]))
 
     def taps(block: int, ky: int, lane: int | None, rows: int, last: bool) -> Iterator[Event]:
         yield ("capture",)
@@ -104,7 +111,7 @@ def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) 
             ready = rng.random() >= denial
             ctx.set(request.ready, ready)
             valid = ctx.get(request.valid)
-            payload = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "fill"))
+            payload = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "strided"))
             assert denied is None or (valid and denied == payload), "a denied request was changed or withdrawn"
             denied = payload if valid and not ready else None
             assert ctx.get(dut.load) == (valid and ready)
@@ -119,8 +126,7 @@ def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) 
             if ctx.get(dut.capture):
                 log.append((cycle, ("capture",)))
             if ctx.get(dut.load):
-                addr, lo, hi, _ = payload
-                log.append((cycle, ("load", *((lane, (addr + lane) % config.act_bytes) for lane in range(lo, hi)))))
+                log.append((cycle, ("load", *operand_places(config, *payload))))
             await ctx.tick()
             cycle += 1
             assert cycle < 20_000, "hung"

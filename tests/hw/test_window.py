@@ -1,4 +1,4 @@
-"""Lane ranges against counting lanes, for every small line, position and array."""
+"""Ranges of bytes against looking at each, for every small line, position, stride and array."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
 
-from hw.window import X_WIDTH, lane_range
+from hw.window import X_WIDTH, byte_range
 
 
-def expected(x: int, width: int, valid: int, first: int, count: int) -> tuple[int, int]:
-    inside = [first + i for i in range(count) if valid and 0 <= x + i < width]
+def expected(x: int, width: int, valid: int, used: dict[int, int]) -> tuple[int, int]:
+    """Of the bytes in use, given with the pixel each has if the first has pixel 0."""
+    inside = [byte for byte, pixel in used.items() if valid and 0 <= x + pixel < width]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-@pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 4), (2, 3), (3, 5)])
-def test_every_small_window(first: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "count", "columns"), [(0, 1, 1), (0, 1, 2), (0, 4, 4), (0, 7, 3), (2, 3, 3), (3, 5, 5), (6, 3, 3)]
+)
+def test_every_small_window(first: int, count: int, columns: int) -> None:
     m = Module()
-    x, width, valid = Signal(signed(X_WIDTH)), Signal(20), Signal()
-    lo, hi = lane_range(m, x, width, valid, first=first, count=count)
+    x, width, valid, strided = Signal(signed(X_WIDTH)), Signal(20), Signal(), Signal()
+    lo, hi = byte_range(m, x, width, valid, strided, first=first, count=count, columns=columns)
+    uses = [{first + i: i for i in range(count)}, {i: i for i in range(0, 2 * columns, 2)}]
     far = (1 << 20) - 1  # the longest line a field can name
-    cases = [(p, w, v) for v in (1, 0) for w in range(count + 3) for p in range(-count - 2, count + 5)]
-    cases += [(p, far, 1) for p in (-31, -1, 0, far - count - 1, far - 1, far, far + count)]
 
     async def bench(ctx) -> None:
-        for case in cases:
-            for signal, value in zip((x, width, valid), case, strict=True):
-                ctx.set(signal, value)
-            got = (ctx.get(lo), ctx.get(hi))
-            assert got == expected(*case, first, count), case
+        for stride, used in enumerate(uses):
+            span = max(used.values()) + 1
+            cases = [(p, w, v) for v in (1, 0) for w in range(span + 3) for p in range(-span - 2, span + 5)]
+            cases += [(p, far, 1) for p in (-31, -1, 0, far - span - 1, far - span, far - 2, far - 1, far, far + span)]
+            cases += [(2 * far, far, 1)]
+            ctx.set(strided, stride)
+            for case in cases:
+                for signal, value in zip((x, width, valid), case, strict=True):
+                    ctx.set(signal, value)
+                got = (ctx.get(lo), ctx.get(hi))
+                assert got == expected(*case, used), (stride, case)
 
     simulator = Simulator(m)
     simulator.add_testbench(bench)

@@ -34,7 +34,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[VerilatorBackend]:
 def exec_cycles(backend: VerilatorBackend, **fields: int) -> int:
     """Run a program of one EXEC and return that instruction's time from start to done."""
     builder = ProgramBuilder(backend.config)
-    pc = builder.exec(q_lo=-128, q_hi=127, sx=1, sy=1, **fields)
+    pc = builder.exec(q_lo=-128, q_hi=127, **{"sx": 1, "sy": 1, **fields})
     program = builder.finish()
     result = backend.run_regions(program, build_regions(program, {}))
     (event,) = (event for event in result.trace if event.queue == Queue.EXEC and event.pc == pc)
@@ -79,6 +79,28 @@ def test_gemm_tile_costs_max_k_r(backend: VerilatorBackend, depth: str) -> None:
     assert per_tile(*cost) == max(k, rows)
 
 
+def strided(fields: dict[str, int], stride: int) -> dict[str, int]:
+    """Return the fields with a stride along x, on lines that are longer by it."""
+    width = stride * fields["in_w"]
+    return fields | {"sx": stride, "in_w": width, "in_pitch": width, "in_cs": width * fields["in_h"]}
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gemm_tile_at_stride_2_has_all_columns(backend: VerilatorBackend, depth: int, kernel: int) -> None:
+    """As many tiles of `cols` outputs, at the same cost, as at stride 1."""
+    config = backend.config
+    cost = [
+        exec_cycles(
+            backend,
+            mode=Mode.GEMM,
+            **strided(layer(config, depth, config.rows, 1, tiles * config.cols, kernel, kernel), 2),
+        )
+        for tiles in (FEW, MANY)
+    ]
+    assert per_tile(*cost) == max(depth * kernel**2, config.rows)
+
+
 @pytest.mark.parametrize("taps", [1, 3, 5])
 def test_row_convolution_tile_costs_at_most_max_r_k_plus_1(backend: VerilatorBackend, taps: int) -> None:
     config = backend.config
@@ -101,11 +123,42 @@ def test_streamed_column_convolution_tile_costs_r_plus_k_minus_1(backend: Verila
     assert per_tile(*cost) == rows + taps - 1
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("taps", [3, 5])
+def test_column_convolution_at_stride_2_has_all_columns(backend: VerilatorBackend, taps: int, stride: int) -> None:
+    """Along x; along y there is a phase for the taps of each parity, the first line of which costs n cycles."""
+    config = backend.config
+    rows, cols = config.rows, config.cols
+
+    def cost(channels: int) -> int:
+        fields = strided(layer(config, channels, channels, rows, cols, kh=taps), 2)
+        lines = {"sy": stride, "in_h": stride * rows, "in_cs": stride * fields["in_cs"]}
+        return exec_cycles(backend, mode=Mode.STOS_LN, **fields | lines)
+
+    assert per_tile(cost(FEW), cost(MANY)) == (rows - 1) * stride + taps
+
+
+@pytest.mark.parametrize("taps", [2, 3])
+def test_windows_at_stride_2_keep_every_second_column(backend: VerilatorBackend, taps: int) -> None:
+    config = backend.config
+    kept = config.cols // 2
+    cost = [
+        exec_cycles(
+            backend, mode=Mode.STOS_CH, **strided(layer(config, config.rows, config.rows, 1, tiles * kept, kw=taps), 2)
+        )
+        for tiles in (FEW, MANY)
+    ]
+    assert per_tile(*cost) == max(config.rows, taps)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kh", "kw"), [(1, 1), (3, 3), (2, 5)])
-def test_windowed_maximum_costs_a_cycle_per_tap(backend: VerilatorBackend, kh: int, kw: int) -> None:
+def test_windowed_maximum_costs_a_cycle_per_tap(backend: VerilatorBackend, kh: int, kw: int, stride: int) -> None:
     config = backend.config
     cost = [
-        exec_cycles(backend, mode=Mode.MAX, **layer(config, 1, 1, 1, tiles * config.cols, kh=kh, kw=kw))
+        exec_cycles(
+            backend, mode=Mode.MAX, **strided(layer(config, 1, 1, 1, tiles * config.cols, kh=kh, kw=kw), stride)
+        )
         for tiles in (FEW, MANY)
     ]
     assert per_tile(*cost) == kh * kw

@@ -62,8 +62,9 @@ def test_derived_sizes_of_random_configurations() -> None:
     configs = [config for _ in range(400) if (config := _random(rng)) is not None]
     assert len(configs) > 100
     for config in configs:
-        # Any unaligned access of read_lanes bytes must touch each sub-bank at most once.
-        widest = max(config.read_lanes, config.axi_bytes)
+        # Any unaligned access of the array's, at stride 1 or 2, and of the bus's must touch each sub-bank at most once.
+        assert config.read_span == max(config.read_lanes, len(range(0, 2 * config.cols, 2)) * 2 - 1)
+        widest = max(config.read_span, config.axi_bytes)
         assert SUB_BANKS * config.sub_bytes >= widest + config.sub_bytes - 1
         assert config.sub_bytes & (config.sub_bytes - 1) == 0
         assert config.act_bank_lines * config.line_bytes * config.act_banks == config.act_bytes

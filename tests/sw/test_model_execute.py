@@ -19,7 +19,8 @@ def blocks(count: int, rows: int) -> list[int]:
 def walk(config: AcceleratorConfig, ins: Instruction) -> tuple[int, int]:
     """Return last step and reads, one tile after another."""
     rows, kh, kw = config.rows, ins["kh"], ins["kw"]
-    kept = config.cols // 2 if ins["sx"] == 2 else config.cols
+    stos = ins["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+    kept = config.cols // 2 if stos and kw > 1 and ins["sx"] == 2 else config.cols
     line_tiles = len(range(0, ins["out_w"], kept))
     mode, reads = ins["mode"], 0
     if mode in (Mode.GEMM, Mode.VEC, Mode.MAX):
