@@ -1,0 +1,166 @@
+"""Command line of the design-space exploration, ``python -m sw.explore NET``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hw.spec.config import ConfigError
+from hw.spec.program import write_atomic
+from sw.explore.space import Space
+from sw.model.area import AreaTable
+from sw.model.channels import Memory
+from sw.model.energy import EnergyTable
+from sw.network_graph import network_graph, untrained_arguments
+from sw.options import add_network_options, count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["main"]
+
+_OBJECTIVES = ("cycles", "energy", "area")
+_STOS = {"on": (True,), "off": (False,), "both": (True, False)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sw.explore",
+        description="Search for the accelerators that a network is fast, cheap or frugal on: array, scratchpads and bus "
+        "width against cycles, energy and area, all three by models (docs/profile.md, docs/explore.md).",
+        epilog="Interrupted, the same command continues.  Started on several machines with one --storage (a file on a "
+        "shared disk or the URL of a database), all of them work on the same study.  Exit status: 0 done, 2 wrong usage "
+        "or a network that fits nowhere, 130 interrupted.",
+    )
+    add_network_options(parser)
+    space = parser.add_argument_group("what to choose from (fields of the configuration)")
+    for field, unit in (
+        ("rows", "rows of the array"),
+        ("cols", "columns (default: as many as rows)"),
+        ("act_kib", "activation scratchpad in KiB"),
+        ("weight_kib", "weight scratchpad in KiB"),
+        ("axi_data_width", "bits of the memory bus"),
+    ):
+        values = getattr(Space, field)
+        shown = f" (default: {' '.join(map(str, values))})" if values else ""
+        name = f"--{field.replace('_', '-')}"
+        space.add_argument(name, type=count, nargs="+", metavar="N", default=values, help=unit + shown)
+    space.add_argument("--stos", choices=list(_STOS), default="on", help="with or without ST-OS (default: %(default)s)")
+    search = parser.add_argument_group("how to search")
+    search.add_argument(
+        "--objectives",
+        nargs="+",
+        choices=_OBJECTIVES,
+        default=["cycles", "area"],
+        help="what to minimise (default: cycles area)",
+    )
+    search.add_argument(
+        "--sampler", choices=["nsga2", "grid"], default="nsga2", help="evolution, or all combinations (default: nsga2)"
+    )
+    search.add_argument(
+        "--trials", type=count, default=200, metavar="N", help="that the study shall have (default: %(default)s)"
+    )
+    search.add_argument("--jobs", type=count, default=1, metavar="N", help="processes (default: %(default)s)")
+    search.add_argument("--seed", type=int, default=0, help="of the sampler (default: drawn by process)")
+    search.add_argument("--storage", metavar="S", help="file or database URL of the study (default: OUT/study.log)")
+    search.add_argument("--study", metavar="NAME", help="its name (default: the network's)")
+    models = parser.add_argument_group("models")
+    models.add_argument("--area", type=Path, metavar="F", help="JSON file with figures of the area model to replace")
+    models.add_argument("--energy", type=Path, metavar="F", help="JSON file with figures of the energy model to replace")
+    models.add_argument(
+        "--latency", type=count, default=Memory().latency, metavar="N", help="of DRAM in cycles (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for points.csv and pareto.png")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    return parser
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show progress on a terminal's standard error, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("exploring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    space = Space(
+        **{name: tuple(getattr(options, name)) for name in ("rows", "cols", "act_kib", "weight_kib", "axi_data_width")},
+        stos=_STOS[options.stos],
+    )
+    area_table = AreaTable() if options.area is None else AreaTable.from_file(options.area)
+    energy_table = EnergyTable() if options.energy is None else EnergyTable.from_file(options.energy)
+    options.out.mkdir(parents=True, exist_ok=True)
+    graph = network_graph(untrained_arguments(options), options)
+    try:
+        from sw.explore.study import Setup, explore, points
+    except ImportError as error:
+        raise ValueError(f"{error}; exploration needs Optuna: install rowcast[explore]") from None
+    from sw.explore.report import csv_text, picture
+
+    setup = Setup(
+        space=space,
+        objectives=tuple(dict.fromkeys(options.objectives)),
+        sampler=options.sampler,
+        seed=options.seed,
+        memory=Memory(latency=options.latency),
+        area_table=area_table,
+        energy_table=energy_table,
+    )
+    where = options.storage or str(options.out / "study.log")
+    with _bar() as progress:
+        study = explore(
+            where, options.study or graph.name, graph, setup, trials=options.trials, jobs=options.jobs, progress=progress
+        )
+    found, infeasible = points(study)
+    if not found:
+        reason = next(trial.user_attrs["infeasible"] for trial in study.trials if "infeasible" in trial.user_attrs)
+        raise ValueError(f"{graph.name} fits none of the {infeasible} accelerators tried; one of them: {reason}")
+    write_atomic(options.out / "points.csv", csv_text(found).encode())
+    _save(picture(found, setup.objectives, graph.name), options.out / "pareto.png")
+    return {"network": graph.name, "objectives": setup.objectives, "points": found, "infeasible": infeasible}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_atomic(path, buffer.getvalue())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit status (2: the user's input is wrong, 130: interrupted)."""
+    options = _parser().parse_args(argv)
+    try:
+        result = _run(options)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(result, indent=1))
+    else:
+        from sw.explore.report import table_text
+
+        print(table_text(result["points"], result["network"]))
+        print(f"{result['infeasible']} more cannot be built or do not take the network")
+        print(f"all points: {options.out / 'points.csv'}, picture: {options.out / 'pareto.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
