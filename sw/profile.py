@@ -23,7 +23,8 @@ from sw.model.profile import Profile, profile
 from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.model.trace import chrome_trace
-from sw.options import add_network_options, add_target_options, network_arguments, target
+from sw.network_graph import is_file, network_graph, untrained_arguments
+from sw.options import add_network_options, add_target_options, target
 from sw.profile_report import html, sweep_text, table_text
 
 if TYPE_CHECKING:
@@ -149,34 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _graph(arguments: dict[str, Any], options: argparse.Namespace) -> Graph:
-    # torch takes seconds to import, which --help and wrong options need not wait for
-    from sw.frontends.networks import quantised_network
-    from sw.frontends.torch_export import import_program
-
-    found = quantised_network(**arguments, calibration=options.calib, pictures=options.calib_pictures)
-    return import_program(found.exported, name=found.name, meta=found.meta)
-
-
-def _is_file(name: str) -> bool:
-    return name.endswith((".pt2", ".onnx"))
-
-
-def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    arguments = network_arguments(options)
-    name = arguments["name"]
-    if arguments["weights"] is None and not _is_file(name) and name.partition(":")[0] != "digits":
-        arguments["random_weights"] = True
-    return arguments
-
-
 def _original(arguments: dict[str, Any], graph: Graph, options: argparse.Namespace) -> Graph:
     """Return the depthwise network that a variant was made of; the network itself if it is none."""
     name, _, variant = arguments["name"].partition(":")
-    if _is_file(arguments["name"]) or not variant:
+    if is_file(arguments["name"]) or not variant:
         return graph
     plain = {**arguments, "name": name, "weights": None, "random_weights": name != "digits"}
-    return _graph(plain, options)
+    return network_graph(plain, options)
 
 
 def _run(
@@ -225,8 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(options)
         energies = EnergyTable() if options.energy is None else EnergyTable.from_file(options.energy)
         configs = [square(size) for size in options.rows] if options.rows else [target(options)]
-        arguments = _arguments(options)
-        graph = _graph(arguments, options)
+        arguments = untrained_arguments(options)
+        graph = network_graph(arguments, options)
         original = None if options.no_baselines else _original(arguments, graph, options)
         runs = [_run(graph.name, graph, original, config, options, energies) for config in configs]
         if options.trace is not None:

@@ -32,11 +32,11 @@ _STOS = {"on": (True,), "off": (False,), "both": (True, False)}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.explore",
-        description="Search for the accelerators that a network is fast, cheap or frugal on: array, scratchpads and bus "
-        "width against cycles, energy and area, all three by models (docs/profile.md, docs/explore.md).",
-        epilog="Interrupted, the same command continues.  Started on several machines with one --storage (a file on a "
-        "shared disk or the URL of a database), all of them work on the same study.  Exit status: 0 done, 2 wrong usage "
-        "or a network that fits nowhere, 130 interrupted.",
+        description="Search for the accelerators that a network is fast, cheap or frugal on: array, scratchpads and "
+        "bus width against cycles, energy and area, all three by models (docs/profile.md, docs/explore.md).",
+        epilog="Interrupted, the same command continues.  Started on several machines with one --storage (a file on "
+        "a shared disk or the URL of a database), all of them work on the same study.  Exit status: 0 done, 2 wrong "
+        "usage or a network that fits nowhere, 130 interrupted.",
     )
     add_network_options(parser)
     space = parser.add_argument_group("what to choose from (fields of the configuration)")
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--storage", metavar="S", help="file or database URL of the study (default: OUT/study.log)")
     search.add_argument("--study", metavar="NAME", help="its name (default: the network's)")
     models = parser.add_argument_group("models")
-    models.add_argument("--area", type=Path, metavar="F", help="JSON file with figures of the area model to replace")
-    models.add_argument("--energy", type=Path, metavar="F", help="JSON file with figures of the energy model to replace")
+    models.add_argument("--area", type=Path, metavar="F", help="JSON file with areas to replace, in um2")
+    models.add_argument("--energy", type=Path, metavar="F", help="JSON file with energies to replace, in pJ")
     models.add_argument(
         "--latency", type=count, default=Memory().latency, metavar="N", help="of DRAM in cycles (default: %(default)s)"
     )
@@ -122,9 +122,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     )
     where = options.storage or str(options.out / "study.log")
     with _bar() as progress:
-        study = explore(
-            where, options.study or graph.name, graph, setup, trials=options.trials, jobs=options.jobs, progress=progress
-        )
+        name = options.study or graph.name
+        study = explore(where, name, graph, setup, trials=options.trials, jobs=options.jobs, progress=progress)
     found, infeasible = points(study)
     if not found:
         reason = next(trial.user_attrs["infeasible"] for trial in study.trials if "infeasible" in trial.user_attrs)

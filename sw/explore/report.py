@@ -37,7 +37,8 @@ def table_text(rows: Sequence[Row], network: str) -> str:
     front = [row for row in rows if row["pareto"]]
     lines = [
         f"{network}: {len(rows)} accelerators, {len(front)} on the Pareto front (cycles, energy and area by models)",
-        f"{'array':>9} {'act KiB':>8} {'weight KiB':>11} {'AXI bits':>9} {'cycles':>12} {'use %':>6} {'uJ':>9} {'mm2':>7}",
+        f"{'array':>9} {'act KiB':>8} {'weight KiB':>11} {'AXI bits':>9} "
+        f"{'cycles':>12} {'use %':>6} {'uJ':>9} {'mm2':>7}",
     ]
     for row in front:
         chosen = row["params"]
@@ -69,7 +70,8 @@ def picture(rows: Sequence[Row], objectives: Sequence[str], network: str) -> Fig
         pes = [row["params"]["rows"] * row["params"].get("cols", row["params"]["rows"]) for row in rows]
         shown = axes.scatter(x, y, c=pes, norm="log", s=18)
         best = sorted((a, b) for a, b, row in zip(x, y, rows, strict=True) if row["pareto"])
-        axes.plot(*zip(*best, strict=True), color="black", linewidth=1, marker="o", fillstyle="none", label="Pareto front")
+        front = {"color": "black", "linewidth": 1, "marker": "o", "fillstyle": "none", "label": "Pareto front"}
+        axes.plot(*zip(*best, strict=True), **front)
         axes.set(xscale="log", yscale="log", xlabel=_UNITS[across], ylabel=_UNITS[up])
         axes.legend()
         figure.colorbar(shown, ax=axes, label="PEs")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import pickle
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +35,9 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _POLL_SECONDS = 0.5
 
+_POPULATION = 24
+"""Accelerators per generation of NSGA-II."""
+
 
 class StudyError(ValueError):
     """A storage that cannot be used, or a study of something else."""
@@ -51,7 +56,7 @@ class Setup:
     sampler
         ``nsga2`` (evolution) or ``grid`` (every combination, in random order).
     seed
-        Of the sampler.
+        Of the choice.
     memory, area_table, energy_table
         For the models.
     """
@@ -94,15 +99,10 @@ def open_study(where: str, name: str, graph: Graph, setup: Setup, *, worker: int
         If the storage cannot be used, or the study is of another network or other settings (the first that differs is
         named).
     """
-    seed = setup.seed + worker
-    if setup.sampler == "grid":
-        sampler: optuna.samplers.BaseSampler = optuna.samplers.GridSampler(setup.space.choices, seed=seed)
-    else:
-        sampler = optuna.samplers.NSGAIISampler(population_size=24, seed=seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=_storage(where),
-        sampler=sampler,
+        sampler=optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=setup.seed + worker),
         study_name=name,
         load_if_exists=True,
         directions=["minimize"] * len(setup.objectives),
@@ -129,7 +129,7 @@ def open_study(where: str, name: str, graph: Graph, setup: Setup, *, worker: int
 
 
 def _macs(graph: Graph) -> int:
-    return sum(getattr(op, "weight").size for op in graph.ops if hasattr(op, "weight"))
+    return sum(op.weight.size for op in graph.ops if hasattr(op, "weight"))
 
 
 def _trial(graph: Graph, setup: Setup, seen: Callable[[dict[str, Any]], Point | None], trial: Trial) -> list[float]:
@@ -163,9 +163,20 @@ def _work(where: str, name: str, graph_file: str, setup: Setup, trials: int, wor
                 return Point(**trial.user_attrs["point"])
         return None
 
-    enough = optuna.study.MaxTrialsCallback(trials, states=FINISHED)
-    if len(study.get_trials(deepcopy=False, states=FINISHED)) < trials:
-        study.optimize(lambda trial: _trial(graph, setup, seen, trial), callbacks=[enough])
+    while len(study.get_trials(deepcopy=False, states=FINISHED)) < trials:
+        if setup.sampler == "grid" and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            break
+        study.optimize(lambda trial: _trial(graph, setup, seen, trial), n_trials=1)
+
+
+def _queue_all(study: optuna.Study, setup: Setup) -> None:
+    """Queue the combinations that no trial has finished; those that a killed process had begun are among them."""
+    choices = setup.space.choices
+    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    known = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.WAITING))
+    missing = set(range(len(combinations))) - {trial.user_attrs.get("combination") for trial in known}
+    for index in random.Random(setup.seed).sample(sorted(missing), len(missing)):
+        study.enqueue_trial(combinations[index], user_attrs={"combination": index})
 
 
 def explore(
@@ -199,6 +210,7 @@ def explore(
     study = open_study(where, name, graph, setup)
     if setup.sampler == "grid":
         trials = min(trials, setup.space.size)
+        _queue_all(study, setup)
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         graph_file = Path(folder) / "graph"
