@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
+import numpy as np
 import pytest
 
 from hw import burst, fetch, store_unit, token_queue
@@ -24,11 +25,13 @@ from sim.backend import Int8Array
 from sim.memory import LATENCY
 from sim.verilator.backend import VerilatorBackend
 from sw.compiler import compile_graph
+from sw.compiler.ir import Graph
 from sw.model import bursts, channels, exec_unit, execute
 from sw.model import timeline as timelines
 from sw.model.channels import Memory
 from sw.model.timeline import timeline
 from tests.sim import rtl_configs
+from tests.sw.ir_graphs import Builder
 from tests.sw.random_networks import networks_for
 
 CONFIGS = {name: rtl_configs.CONFIGS[name] for name in ("tiny", "4x24", "plain")}
@@ -80,6 +83,27 @@ def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -
 def test_digits_within_the_limits() -> None:
     """A network that is too large for the scratchpad; the tool's status says that all layers are near enough."""
     assert model_accuracy.main(["digits@tiny"]) == 0
+
+
+def real_layers() -> Graph:
+    """Layers of MobileNetV2 and V3 as converted: strides, a residual, squeeze-and-excite, 7 x 7 maps, classifier."""
+    build = Builder(0, "layers")
+    x = build.conv(build.input((3, 56, 56)), 16, (3, 3), (2, 2))
+    for hidden, cout, kernel, stride, gate in ((48, 12, 3, 2, 0), (72, 12, 3, 1, 0), (72, 20, 5, 2, 24)):
+        y = build.fuse(build.conv(x, hidden, clamp=(-128, 100)), kernel, (stride, stride))
+        y = build.conv(build.gate(y, gate) if gate else y, cout)
+        x = build.add(x, y) if build.tensors[x].shape == build.tensors[y].shape else y
+    return build.graph(build.linear(build.pool(build.conv(x, 96)), 40))
+
+
+@pytest.mark.slow
+def test_real_layers(backend: VerilatorBackend) -> None:
+    program = compile_graph(real_layers(), backend.config)
+    rng = np.random.default_rng(0)
+    inputs = {spec.name: rng.integers(-128, 128, spec.shape, dtype=np.int8) for spec in program.inputs}
+    backend.set_memory(latency=64)
+    found = model_accuracy.compare(program, backend.run(program, inputs))
+    assert found.good, (found.error, found.worst)
 
 
 @pytest.mark.slow
