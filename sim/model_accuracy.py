@@ -58,7 +58,7 @@ class Accuracy:
     conflicts
         Cycles lost to accesses of one bank, by counter: what the model knows on average, or (LOAD_PORT) leaves out.
     seconds
-        That the prediction took.
+        Of CPU that the prediction took.
     """
 
     measured: int
@@ -106,9 +106,9 @@ class Accuracy:
 def compare(program: Program, result: Result, memory: Memory | None = None) -> Accuracy:
     """Compare a run on RTL with its prediction."""
     assert result.cycles is not None  # RTL always counts
-    started = time.perf_counter()
+    started = time.process_time()
     predicted = timeline(program, memory)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     real = layer_cycles(program, result.trace, result.cycles)
     said = layer_cycles(program, predicted.trace, predicted.cycles)
     layers = [(a.name, a.cycles, b.cycles) for a, b in zip(real, said, strict=True)]
