@@ -106,6 +106,16 @@ class ExecUnit(Component):
             faults.append((below if high is None else below | (cfg[name] > high), cfg[name]))
         faults.append((gemm & ~cfg.depthwise & (cfg.cin == 0), cfg.cin))
         faults.append(((cfg.act != Activation.NONE) & (cfg.res == ResidualOp.SCALE), cfg.act))
+        packed = cfg.seg != 0
+        faults += [(~packed & (cfg[name] != 0), cfg[name]) for name in ("fold", "seg_gap", "seg_missing")]
+        faults += [
+            (cfg.fold & (cfg.mode != Mode.STOS_LN), cfg.fold),
+            (packed & (cfg.sx != 1), cfg.sx),
+            (packed & (cfg.out_w > self.config.cols), cfg.out_w),
+            (cfg.seg > cfg.out_w, cfg.seg),
+            (packed & (cfg.seg_gap >= cfg.seg), cfg.seg_gap),
+            (cfg.seg_missing > cfg.out_h, cfg.seg_missing),
+        ]
         return faults
 
     def elaborate(self, platform: object) -> Module:

@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
-from hw.layouts import pixels, range_width, table_layout
+from hw.layouts import pixels, table_layout
 from hw.requantise import Requantise, ZeroPointClamp
 from hw.spec.isa import EXEC
 from hw.spec.numerics import NUMERICS, Numerics
@@ -53,8 +53,8 @@ class Pooling(wiring.Component):
     valid : In(1)
         A vector is on the inputs; all of them are sampled with it.
     q : In, `lanes` signed bytes
-    count : In
-        Lanes i < count are summed, 0 to `lanes`.
+    used : In, `lanes` bits
+        Lanes whose bit is set are summed.
     slot : In
         Sum to add to, below `depth`.
     first : In(1)
@@ -80,7 +80,7 @@ class Pooling(wiring.Component):
             {
                 "valid": In(1),
                 "q": In(pixels(lanes)),
-                "count": In(range_width(lanes)),
+                "used": In(lanes),
                 "slot": In(range(depth)),
                 "first": In(1),
                 "last": In(1),
@@ -144,8 +144,8 @@ class Pooling(wiring.Component):
         return m
 
     def _lane_sum(self, m: Module) -> Value:
-        """Add the valid lanes, a register after every :data:`_RADIX` operands."""
-        operands: list[Value] = [Mux(self.count > lane, self.q[lane], 0) for lane in range(self.lanes)]
+        """Add the used lanes, a register after every :data:`_RADIX` operands."""
+        operands: list[Value] = [Mux(self.used[lane], self.q[lane], 0) for lane in range(self.lanes)]
         for level in range(self.sum_stages):
             sums = []
             for start in range(0, len(operands), _RADIX):

@@ -13,6 +13,7 @@ from hw.output_stage import OutputStage, output_config
 from hw.pooling import Pooling
 from hw.ports import ReadSignature, WriteSignature
 from hw.row import sums
+from hw.segments import SegmentMask
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode, ResidualOp
 from hw.window import X_WIDTH
@@ -25,6 +26,9 @@ class ResultWriter(Component):
 
     Rows arrive as tiles do: STOS_LN by channel, block of lines, tile along the line, line; all others by block of
     channels, line, tile, channel.  Never stalls: result writes and residual reads have the highest priority.
+
+    Of packed lines, whose segments are image lines, the pixels between two of these become the output's zero point and
+    are not pooled.  A line with segments is one tile, so its lanes are its pixels.
 
     The writer takes the next instruction when the last row has passed its first stages, while the later stages still
     work: they carry what they need along.  After global average pooling, which has the longest way and so would meet
@@ -193,11 +197,13 @@ class ResultWriter(Component):
                             m.d.sync += active.eq(0)
 
         remaining = Signal(X_WIDTH)
+        lines_left = Signal(16)  # this row's included
         place = data.StructLayout(
             {
                 "map": pointer,
                 "pooled": pointer,
                 "count": range_width(cols),
+                "edge": range_width(cols),  # lanes from here on hold no pixel of an image line
                 "slot": range(rows),
                 "first": 1,
                 "last": 1,
@@ -211,6 +217,8 @@ class ResultWriter(Component):
             now.map.eq(row_base),
             now.pooled.eq(pooled_base),
             now.count.eq(Mux(remaining < kept_lanes, remaining, kept_lanes)),
+            lines_left.eq(middle_left - Mux(lines, row_index, 0)),
+            now.edge.eq(Mux(lines_left <= cfg.seg_missing, cfg.out_w - cfg.seg, now.count)),
             now.slot.eq(Mux(lines, 0, row_index)),
             now.first.eq(first_map),
             now.last.eq(last_tile & last_middle & (~lines | last_row)),
@@ -257,14 +265,23 @@ class ResultWriter(Component):
             output.residual.eq(self.residual.data),
         ]
 
-        # --- write, or pool and write one byte
+        # --- lanes between image lines, known when the row is finished
         finished = 1 + output.LATENCY
+        m.submodules.segments = segments = SegmentMask(cols, finished)
+        zero_point = delayed(m, cfg.out_zp, finished, name="zero_point")[finished]
+        m.d.comb += [
+            segments.seg.eq(cfg.seg),
+            segments.seg_gap.eq(cfg.seg_gap),
+            segments.edge.eq(now.edge),
+        ]
+
+        # --- write, or pool and write one byte
         pooled = places[finished + pool.latency]
         mapped = places[finished]
         m.d.comb += [
             pool.valid.eq(output.out_valid & mapped.gap),
             pool.q.eq(output.q),
-            pool.count.eq(mapped.count),
+            pool.used.eq(~segments.dropped),
             pool.slot.eq(mapped.slot),
             pool.first.eq(mapped.first),
             pool.last.eq(mapped.last),
@@ -287,7 +304,10 @@ class ResultWriter(Component):
                 write.valid.eq(output.out_valid & ~mapped.gap),
                 write.payload.addr.eq(mapped.map),
                 write.payload.hi.eq(mapped.count),
-                write.payload.data.eq(output.q),
+                *(
+                    write.payload.data[lane].eq(Mux(segments.dropped[lane], zero_point, output.q[lane]))
+                    for lane in range(cols)
+                ),
                 ended.eq(write.valid & mapped.final),
             ]
         visible = 1 + WriteSignature.WRITE_LATENCY

@@ -14,6 +14,9 @@ from hw.window import X_WIDTH
 
 __all__ = ["StosSequencer"]
 
+_BEYOND = 1 << 26
+"""More than any scratchpad, by more than a pointer can lie below 0; a larger plane's size might wrap around."""
+
 
 class StosSequencer(Component):
     """Issues the loads, captures and taps of one STOS_CH or STOS_LN instruction (architecture B5).
@@ -31,6 +34,9 @@ class StosSequencer(Component):
     Loads run ahead of the taps by one window: line n+1 may shift in when line n has been captured, and a capture may
     fall into the last tap's cycle.  So a one-phase, one-capture tile costs max(n, kw) cycles.  Results need no further
     care: a tile's n lines are loaded after the capture before, so tiles end n cycles apart and drain in time.
+
+    With ``fold`` the lines above line 0 and below the last one are the last and the first ones of the neighbouring
+    segments: the same lines again, a plane further and a segment to the side.
 
     Parameters
     ----------
@@ -99,6 +105,8 @@ class StosSequencer(Component):
         taps_words = Signal(8)  # weight words per channel block
         capture_words = Signal(8)  # weight words from capture to capture within a phase
         last_phase_index = Signal(4)
+        plane_low, plane_high = Signal(POINTER_WIDTH), Signal(POINTER_WIDTH)  # in_h * in_pitch, by bytes of in_h
+        above_bytes, below_bytes = Signal(pointer), Signal(pointer)  # from lines beyond to what they repeat
         setup = Signal(2)
         m.d.sync += setup.eq(Cat(self.start, setup[0]))
         with m.If(self.start):
@@ -110,12 +118,21 @@ class StosSequencer(Component):
                 taps_words.eq(cfg.kh * cfg.kw),
                 capture_words.eq(cfg.sy * cfg.kw),
                 last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
+                plane_low.eq(cfg.in_h[:8] * cfg.in_pitch),
+                plane_high.eq(cfg.in_h[8:] * cfg.in_pitch),
             ]
         with m.If(setup[0]):
             m.d.sync += [
                 load_step.eq(Mux(lines, line_step, cfg.in_cs)),
                 middle_step.eq(Mux(lines, rows * line_step, line_step)),
                 outer_step.eq(Mux(lines, cfg.in_cs, rows * cfg.in_cs)),
+            ]
+        plane = Signal(POINTER_WIDTH + 8)
+        m.d.comb += plane.eq(plane_low + (plane_high << 8))
+        with m.If(setup[0]):
+            m.d.sync += [
+                above_bytes.eq(Mux(plane < _BEYOND, plane, _BEYOND) - cfg.seg),
+                below_bytes.eq(cfg.seg - plane),
             ]
 
         # --- stage A: counters of the load walk
@@ -180,6 +197,17 @@ class StosSequencer(Component):
         # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
         window_x = Signal(position)
         m.d.comb += window_x.eq(tile_x - left)
+        # Beyond the plane's first and last line, lines go on one segment to the side.
+        in_h = cfg.in_h
+        inside, above, below = Signal(), Signal(), Signal()
+        fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 1))
+        m.d.comb += [
+            inside.eq((load_line >= 0) & (load_line < in_h)),
+            above.eq(cfg.fold & (load_line < 0) & (load_line >= -in_h)),
+            below.eq(cfg.fold & (load_line >= in_h) & (load_line < 2 * in_h)),
+            fold_bytes.eq(Mux(above, above_bytes, Mux(below, below_bytes, 0))),
+            fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
+        ]
         admit = Signal()
         requests = request_pipeline(
             m,
@@ -188,9 +216,9 @@ class StosSequencer(Component):
             self.operand,
             run=run,
             step={
-                "addr": load_base + window_x,
-                "x": window_x,
-                "line_valid": (load_line >= 0) & (load_line < cfg.in_h),
+                "addr": load_base + window_x + fold_bytes,
+                "x": window_x + fold_x,
+                "line_valid": inside | above | below,
                 "capture": capture,
                 "weight": weight,
                 "lane": lane,

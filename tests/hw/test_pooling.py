@@ -36,7 +36,7 @@ def test_random_sums(lanes: int, depth: int, latency: int, pipeline: bool) -> No
                 slot = rng.randrange(depth)
             first = sums[slot] is None or rng.random() < 0.02
             last = rng.random() < 0.4
-            count = rng.choice((0, lanes, rng.randint(0, lanes)))
+            used = rng.choice((0, (1 << lanes) - 1, rng.getrandbits(lanes)))
             extreme = rng.random() < 0.2
             q = [rng.choice((-128, 127)) if extreme else rng.randint(-128, 127) for _ in range(lanes)]
             cfg = {
@@ -45,13 +45,13 @@ def test_random_sums(lanes: int, depth: int, latency: int, pipeline: bool) -> No
                 "gap_shift": rng.choice((0, 8, 18, 20, rng.randrange(64), 63)),
                 "gap_zp": rng.randint(-128, 127),
             }
-            inputs = {"valid": valid, "q": q, "count": count, "slot": slot, "first": first, "last": last, "cfg": cfg}
+            inputs = {"valid": valid, "q": q, "used": used, "slot": slot, "first": first, "last": last, "cfg": cfg}
             for name, value in inputs.items():
                 ctx.set(getattr(dut, name), value)
             result = None
             if valid:
                 repeats += slot == before
-                total = sum(q[:count]) + (0 if first else sums[slot])
+                total = sum(pixel for lane, pixel in enumerate(q) if used >> lane & 1) + (0 if first else sums[slot])
                 sums[slot] = total
                 if last:
                     if rng.random() < 0.5:  # a result in the middle of its range
@@ -86,7 +86,7 @@ def test_largest_sums(extreme: int) -> None:
     async def bench(ctx) -> None:
         ctx.set(dut.q, [extreme] * 256)
         ctx.set(dut.cfg, cfg)
-        ctx.set(dut.count, 256)
+        ctx.set(dut.used, (1 << 256) - 1)
         ctx.set(dut.slot, 2)
         ctx.set(dut.valid, 1)
         for index in range(vectors):

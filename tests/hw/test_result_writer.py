@@ -62,7 +62,15 @@ SHAPES = {
     "lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **POOL),
     "vec-pool": fields(mode=Mode.VEC, cout=3, **POOL),
     "one": fields(cout=1, out_w=1, out_h=1),
+    "segments": fields(seg=2, seg_gap=1, out_w=4),
+    "segments-missing": fields(seg=2, seg_missing=2, out_w=3, out_h=3, **GATE),
+    "segments-channels": fields(mode=Mode.STOS_CH, seg=2, seg_gap=1, seg_missing=1, out_w=4, **RESIDUAL),
+    "segments-lines": fields(mode=Mode.STOS_LN, cout=3, out_h=7, seg=1, seg_missing=2, out_w=4),
+    "segments-lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=7, seg=2, seg_gap=1, seg_missing=4, out_w=4, **POOL),
+    "segments-vec-pool": fields(mode=Mode.VEC, cout=3, out_h=5, seg=2, seg_gap=1, seg_missing=2, out_w=4, **POOL),
+    "segments-max": fields(mode=Mode.MAX, cout=3, seg=3, seg_gap=2, seg_missing=1, out_w=3),
 }
+PACKED = [name for name in SHAPES if name.startswith("segments")]
 CONFIGS = {"3x4": small(3, 4), "4x5-pipe": small(4, 5, pipeline_mac=True), "1x2": small(1, 2)}
 
 
@@ -175,8 +183,8 @@ class Bench:
             return self.fields["res_base"] + place.channel, 1
         return self.fields["res_base"] + self.offset(place), place.count
 
-    def outputs(self) -> list[list[int]]:
-        """Return the requantised rows."""
+    def outputs(self) -> list[list[int | None]]:
+        """Return the requantised rows, None where packed lines have no pixel."""
         f, results = self.fields, []
         for place, row in zip(self.places, self.rows, strict=True):
             param = self.params[f["p_base"] + place.channel]
@@ -187,16 +195,23 @@ class Bench:
                 options = {name: self.act[at : at + count], "res_zp": f["res_zp"], "res_mult": f.get("res_mult", 0)}
             if f.get("act"):
                 options["hswish"] = f["act_offset"], f["act_limit"]
-            results.append(
-                NUMERICS.output(
-                    row[:: 1 + halved(f)][: place.count],
-                    *(param[name] for name in ("bias", "mult", "shift")),
-                    **{name: f[name] for name in ("out_zp", "q_lo", "q_hi")},
-                    post_shift=f.get("post_shift", 0),
-                    **options,
-                ).tolist()
+            result = NUMERICS.output(
+                row[:: 1 + halved(f)][: place.count],
+                *(param[name] for name in ("bias", "mult", "shift")),
+                **{name: f[name] for name in ("out_zp", "q_lo", "q_hi")},
+                post_shift=f.get("post_shift", 0),
+                **options,
             )
+            results.append([q if self.in_image(place, x) else None for x, q in enumerate(result.tolist(), place.x)])
         return results
+
+    def in_image(self, place: Place, x: int) -> bool:
+        """Whether pixel x of a row's line belongs to an image line."""
+        f = self.fields
+        if not (seg := f.get("seg", 0)):
+            return True
+        missing = place.y >= f["out_h"] - f.get("seg_missing", 0) and x >= f["out_w"] - seg
+        return x % seg < seg - f.get("seg_gap", 0) and not missing
 
 
 def check(bench: Bench) -> None:
@@ -209,11 +224,12 @@ def check(bench: Bench) -> None:
     if f.get("gap"):
         totals: dict[int, int] = {}  # channels are complete in ascending order
         for place, row in zip(bench.places, outputs, strict=True):
-            totals[place.channel] = totals.get(place.channel, 0) + sum(row)
+            totals[place.channel] = totals.get(place.channel, 0) + sum(q for q in row if q is not None)
         pool = {name: f[f"gap_{name}"] for name in ("bias", "mult", "shift", "zp")}
         want = [(f["out_base"] + c * f["out_cs"], [int(NUMERICS.pool(t, **pool))]) for c, t in totals.items()]
     else:
-        want = [(f["out_base"] + bench.offset(p), row) for p, row in zip(bench.places, outputs, strict=True)]
+        filled = [[f["out_zp"] if q is None else q for q in row] for row in outputs]
+        want = [(f["out_base"] + bench.offset(p), row) for p, row in zip(bench.places, filled, strict=True)]
     assert bench.writes == want
     assert not bench.errors
     # a read that is accepted in the cycle after `done` or later sees the last write
@@ -262,6 +278,16 @@ def test_first_address_beyond_its_memory(values: dict[str, int], first_error: in
     assert all(addr + len(data) <= config.act_bytes for addr, data in short.writes)
     fits = Bench(config, {**line, **values, name: values[name] - 1}, seed=1, dense=True).run()
     assert not fits.errors and len(fits.done_cycles) == 1
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_pixels_between_image_lines(name: str) -> None:
+    """Some pixels are left out and some are not, wherever the array's rows end."""
+    for config in (CONFIGS["4x5-pipe"], small(2, 9)):
+        bench = Bench(config, SHAPES[name], seed=len(name), dense=True).run()
+        check(bench)
+        kept = {q is None for row in bench.outputs() for q in row}
+        assert kept == {False, True}
 
 
 @pytest.mark.parametrize("name", ["gemm-stride", "lines-stride", "lines-pool"])

@@ -40,6 +40,16 @@ SHAPES = {
     "far-padding": fields(kh=2, kw=3, pad_y=5, pad_x=9, cout=2, out_w=12, out_h=8, in_h=2),
     "negative-padding": fields(kh=2, kw=2, pad_y=-2, pad_x=-3, cout=4, out_w=6),
 }
+FOLDED = {
+    "column": fields(fold=1, seg=3, kh=3, pad_y=1, out_h=6, cout=2),
+    "gap": fields(fold=1, seg=4, kh=3, kw=3, pad_y=1, pad_x=1, in_h=4, out_h=4, cout=2),
+    "steep": fields(fold=1, seg=2, kh=3, kw=2, sy=2, pad_y=2, out_h=5, in_h=5, cout=3),
+    "steeper": fields(fold=1, seg=3, kh=2, kw=3, sy=4, pad_y=9, pad_x=2, out_h=9, in_h=7),
+    "beyond": fields(fold=1, seg=5, kh=3, pad_y=5, pad_x=-1, out_h=9, in_h=2, cout=2),
+    "tall": fields(fold=1, seg=1, kh=2, pad_y=1, in_h=300, out_h=3, in_pitch=5, in_w=3),
+    "no-lines": fields(fold=1, seg=3, kh=2, pad_y=2, in_h=0, out_h=4),
+}
+"""Tiles lie beside each other, although an instruction with segments has a single one per line."""
 CONFIGS = [small(3, 4), small(4, 3), small(1, 2), small(2, 5)]
 
 
@@ -53,6 +63,9 @@ def events(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Event]:
     def load(channel: int, line: int, x: int) -> Event:
         # column j meets tap kx in register halo + j - (kw-1-kx), where output pixel x + j needs pixel x + j + kx - pad
         left = x + kw - 1 - f.get("pad_x", 0) - config.halo
+        if f.get("fold") and not 0 <= line < f["in_h"]:  # the line of the neighbouring segment
+            side = 1 if line < 0 else -1
+            line, left = line + side * f["in_h"], left - side * f["seg"]
         pixels = {lane: left + lane for lane in range(config.read_lanes)}
         if strided:
             pixels = {config.halo + j: x + 2 * j - f.get("pad_x", 0) for j in range(config.cols)}
@@ -143,7 +156,21 @@ def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("denial", [0, 0.4], ids=["free", "denied"])
 def test_events_are_the_loop_nest(mode: Mode, name: str, denial: float) -> None:
-    f = {**SHAPES[name], "mode": mode}
+    check_events({**SHAPES[name], "mode": mode}, denial)
+
+
+@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("denial", [0, 0.4], ids=["free", "denied"])
+def test_folded_lines_are_the_neighbouring_segments(name: str, denial: float) -> None:
+    f = {**FOLDED[name], "mode": Mode.STOS_LN}
+    check_events(f, denial)
+    # without folding there would be less to read
+    config = CONFIGS[0]
+    assert (list(events(config, f)) == list(events(config, {**f, "fold": 0}))) == (name == "no-lines")
+
+
+def check_events(f: dict[str, int], denial: float) -> None:
+    """What happens, and when, is what an instruction asks for."""
     for config in CONFIGS:
         log, want = run(config, f, denial, seed=config.cols), list(events(config, f))
         # loads run ahead of taps but never past the capture of the lines before them
@@ -194,3 +221,27 @@ def test_range_error_only_for_bytes_in_use(spare: int) -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert errors == (spare < 0)
+
+
+@pytest.mark.parametrize(("in_h", "in_pitch"), [(2**12, 2**16), (2**16 - 1, 2**20 - 1), (2**8, 2**20 - 1)])
+def test_folded_lines_beyond_every_pointer_are_an_error(in_h: int, in_pitch: int) -> None:
+    """The plane's size does not fit a pointer; in the first case its last bits are those of no size at all."""
+    f = fields(mode=Mode.STOS_LN, fold=1, seg=1, pad_y=1, in_h=in_h, in_pitch=in_pitch, in_base=in_pitch % 2**16)
+    dut = StosSequencer(CONFIGS[0])
+    errors = []
+
+    async def bench(ctx) -> None:
+        ctx.set(dut.cfg, f)
+        ctx.set(dut.operand.req.ready, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        while not ctx.get(dut.load):
+            await ctx.tick()
+        errors.append(ctx.get(dut.range_error))
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert errors == [1]
