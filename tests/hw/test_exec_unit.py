@@ -34,6 +34,7 @@ CONFIGS = {
     "1x2": small(1, 2, max_kernel=3),
     "2x9": small(2, 9, max_kernel=9),
     "3x14-pipe": small(3, 14, max_kernel=3, pipeline_mac=True),
+    "6x10": small(6, 10, max_kernel=3),
 }
 
 
@@ -272,6 +273,44 @@ def test_maxima_curves_and_gates(name: str, denial: float) -> None:
         assert len(np.unique(written)) > min(written.size, 20) // 2, f"{instruction}: nearly constant"
 
 
+PACKED = {"in_w": 9, "in_h": 3, "in_cs": 27, "in_pitch": 9, "out_w": 9, "out_h": 3, "out_cs": 27, "out_pitch": 9}
+PACKED |= {"seg": 3, "seg_gap": 1, "seg_missing": 2, "cout": 3, "out_zp": -7, **FULL}
+COLUMNS = {"mode": Mode.STOS_LN, "kh": 3, "pad_y": 1, "fold": 1}
+
+
+@pytest.mark.parametrize(("name", "denial"), [("2x9", 0.0), ("3x14-pipe", 0.3), ("6x10", 0.0)])
+def test_packed_lines_follow_each_other(name: str, denial: float) -> None:
+    """Short instructions with and without segments, overlapping: each one's rows carry what they need."""
+    vec = {"mode": Mode.VEC, "p_base": PLAIN}
+    changes = [
+        {"cin": 3},
+        {**vec, "cout": 1, "out_h": 1, "seg_missing": 0},
+        {**vec, "cout": 1, "out_h": 1, "seg": 4, "seg_gap": 2, "seg_missing": 1, "out_zp": 5},
+        {**vec, "cout": 1, "out_h": 1, "seg": 0, "seg_gap": 0, "seg_missing": 0},
+        {**vec, "cout": 1, "out_h": 1, "seg": 8, "seg_gap": 7, "seg_missing": 0},
+        COLUMNS,
+        {**COLUMNS, "kw": 3, "pad_x": 1, **GAP},
+        {**COLUMNS, "seg_gap": 0, "seg_missing": 0, **ADD},
+        {**COLUMNS, "sy": 2, "out_h": 2, "seg_gap": 0, "seg_missing": 1, **GATE},
+        {"mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, **ADD},
+        {"mode": Mode.MAX, "kw": 3, "pad_x": 1, "seg": 9, "seg_gap": 4, "p_base": STEEP, **CURVE},
+        {"cin": 1, "seg": 2, "seg_missing": 3, **GAP},
+    ]
+    instructions = [
+        fields(**{**PACKED, "overlap": 1, "out_base": 2048 + 512 * place, **change})
+        for place, change in enumerate(changes)
+    ]
+    check_run(CONFIGS[name], instructions, denial=denial)
+
+
+@pytest.mark.parametrize("change", [{"cin": 3}, COLUMNS, {"mode": Mode.STOS_CH, "kw": 3}, {"mode": Mode.VEC}, GAP])
+def test_segments_cost_no_cycle(change: dict[str, int]) -> None:
+    plain = {"seg": 0, "seg_gap": 0, "seg_missing": 0, "fold": 0}
+    instructions = [fields(**{**PACKED, **change, **without}) for without in (plain, {})]
+    first, second = ExecBench(CONFIGS["2x9"]).run(instructions)
+    assert first == second
+
+
 def fields(**values: int) -> Instruction:
     base = {"kh": 1, "kw": 1, "sy": 1, "sx": 1, "cin": 1, "cout": 1, "in_w": 4, "in_h": 1, "out_w": 4, "out_h": 1}
     return Instruction(
@@ -346,6 +385,16 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
         ("4x4", {"out_w": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"mode": Mode.VEC, "kw": 2}, ErrorCause.BAD_FIELD),
         ("4x4", {"mode": Mode.STOS_LN, "depthwise": 1}, ErrorCause.BAD_FIELD),
+        ("4x4", {"fold": 1, "seg_gap": 2, "seg_missing": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg_gap": 2, "seg_missing": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg_missing": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.STOS_CH, "seg": 9, "fold": 1, "sx": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 9, "sx": 2, "out_w": 7}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 9, "out_w": 7, "seg_gap": 10}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 4, "out_w": 3, "seg_gap": 5}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 3, "seg_gap": 3, "seg_missing": 5}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 4, "seg_gap": 15, "seg_missing": 5}, ErrorCause.BAD_FIELD),
+        ("4x4", {"seg": 4, "seg_gap": 3, "seg_missing": 2}, ErrorCause.BAD_FIELD),
         ("4x4", {"in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"mode": Mode.STOS_CH, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
