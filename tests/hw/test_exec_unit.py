@@ -144,7 +144,7 @@ class ExecBench:
 
 def exec_states(config: AcceleratorConfig, seed: int, **options: object):
     """Yield (instruction, memories before, scratchpad after) for the EXECs of a random program, as the ISS runs it."""
-    program = random_program(config, seed, **options)
+    program = random_program(config, seed, segments=True, **options)
     states, memories = [], None
 
     def observe(pc, instruction, machine):
@@ -358,6 +358,16 @@ def test_streaming_column_tile_costs_rows_plus_k_minus_1(kernel: int) -> None:
     }
     short, long = (fields(**shape, in_h=config.rows * n, out_h=config.rows * n) for n in (4, 14))
     assert steady_state(config, short, long, 10) == config.rows + kernel - 1
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5])
+def test_packed_column_convolution_costs_lines_plus_k_minus_1_per_channel(lines: int) -> None:
+    """Whatever the number of image lines beside each other."""
+    size = 9 * lines
+    shape = {**COLUMNS, "in_w": 9, "in_h": lines, "in_cs": size, "in_pitch": 9, "seg": 3, "seg_missing": 1}
+    shape |= {"out_w": 9, "out_h": lines, "out_cs": size, "out_pitch": 9}
+    short, long = (fields(**shape, cout=channels) for channels in (4, 14))
+    assert steady_state(small(5, 9, max_kernel=3), short, long, 10) == lines + 3 - 1
 
 
 @pytest.mark.parametrize(
