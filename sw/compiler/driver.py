@@ -40,7 +40,12 @@ def optimise(graph: Graph, config: AcceleratorConfig) -> Graph:
 
 
 def compile_graph(
-    graph: Graph, config: AcceleratorConfig, *, dump_tensors: bool = False, name: str | None = None
+    graph: Graph,
+    config: AcceleratorConfig,
+    *,
+    dump_tensors: bool = False,
+    name: str | None = None,
+    fusion: bool = True,
 ) -> Program:
     """Compile a quantised network.
 
@@ -54,6 +59,8 @@ def compile_graph(
         Also write every intermediate tensor to region WORK and list it in the program's `tensors`.
     name
         Network name in the program; the graph's by default.
+    fusion
+        Run groups of kernels strip by strip where tensors between them do not fit on chip.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def compile_graph(
     if not graph.ops:
         raise CompileError(graph.name, "the network has no layers")
     kernels, views = lower(graph, config)
-    placed = plan(graph, kernels, views, config, store_all=dump_tensors)
+    placed = plan(graph, kernels, views, config, store_all=dump_tensors, fusion=fusion)
     steps, blobs = emit(placed, config)
     steps = place_loads(steps, config)
     names = [kernel.name for kernel in kernels]

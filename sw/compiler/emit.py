@@ -8,10 +8,12 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Activation, Opcode, Region, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
 from sw.compiler.constants import Constants, ConstantStore
+from sw.compiler.fusion import constant_bytes
 from sw.compiler.lower import Kernel
-from sw.compiler.plan import KernelPlan, Plan, Storage
+from sw.compiler.plan import GroupPlan, KernelPlan, Plan
 from sw.compiler.steps import Span, Step
-from sw.compiler.tiling import input_lines, spans
+from sw.compiler.storage import Storage
+from sw.compiler.tiling import Tiling, input_lines, spans
 from sw.compiler.views import View
 
 __all__ = ["emit"]
@@ -33,8 +35,14 @@ class _Place:
 def emit(plan: Plan, config: AcceleratorConfig) -> tuple[list[Step], list[bytes]]:
     """Return the steps (LOAD, EXEC and STORE, loads right before their first use) and the constants they load."""
     emitter = _Emitter(plan, config)
-    for index, kernel in enumerate(plan.kernels):
-        emitter.kernel(index, kernel)
+    index = 0
+    for item in plan.kernels:
+        if isinstance(item, GroupPlan):
+            emitter.group(item)
+            index += len(item.kernels)
+        else:
+            emitter.kernel(index, item)
+            index += 1
     return emitter.steps, emitter.store.blobs
 
 
@@ -78,6 +86,50 @@ class _Emitter:
             channels, lines = (0, kernel.target.shape[0]), (0, kernel.target.shape[1])
             place = _resident(stored, kernel.target, channels, lines)
             self._move(Opcode.STORE, kernel.target, channels, lines, place)
+
+    def group(self, plan: GroupPlan) -> None:
+        """Emit a group of kernels."""
+        windows = plan.choice.schedule.windows
+        weights, params = constant_bytes(plan.kernels, self.config)
+        self.store.weights.keep_together(weights)
+        self.store.params.keep_together(params)
+        constants = []
+        for offset, kernel in enumerate(plan.kernels):
+            self._layer = plan.first + offset
+            self._resident_inputs(self._layer, kernel)
+            constants.append(Constants(self.store, kernel, Tiling.whole(kernel)))
+
+        def place(view: View, strip: int, channels: Strip, lines: Strip) -> _Place:
+            if view.storage not in windows:
+                return _resident(self.storages[view.storage], view, channels, lines)
+            window, bases = windows[view.storage], plan.windows[view.storage]
+            channel = view.offset // view.plane + channels[0]
+            return _Place(window.address(bases, strip, channel, lines[0]), window.stride)
+
+        for item in plan.choice.schedule.items:
+            self._layer = plan.first + item.kernel
+            kernel = plan.kernels[item.kernel]
+            if item.opcode == Opcode.LOAD:
+                shape = windows[item.storage].shape
+                tensor, every = View(item.storage, 0, shape), (0, shape[0])
+                self._move(Opcode.LOAD, tensor, every, item.lines, place(tensor, item.strip, every, item.lines))
+                continue
+            channels = (0, kernel.map_shape[0])
+            target = place(kernel.target, item.strip, channels, item.lines)
+            if item.opcode == Opcode.STORE:
+                self._move(Opcode.STORE, kernel.target, channels, item.lines, target)
+                continue
+            words, entries, loads = constants[item.kernel].place(channels)
+            for memory, blob, base in loads:
+                self._load_constant(memory, blob, base)
+            lines = input_lines(kernel, *item.lines)
+            source = place(kernel.source, item.strip, channels, lines)
+            other = None
+            if kernel.residual is not None:
+                read = item.lines if kernel.residual_op == ResidualOp.ADD else (0, 1)
+                other = place(kernel.residual, item.strip, channels, read)
+                other = other if kernel.residual_op == ResidualOp.ADD else _Place(other.base, 1)
+            self._exec(kernel, item.lines, channels, lines, source, target, other, words, entries)
 
     # --- pieces of tensors -----------------------------------------------------------------------------------------
 

@@ -89,6 +89,11 @@ class Ring:
         """Bytes that `size` bytes take."""
         return -(-size // self.align) * self.align
 
+    def keep_together(self, size: int) -> None:
+        """Let the next `size` bytes taken lie in one piece."""
+        if self._next + size > self.size:
+            self._next = 0
+
     def allocate(self, size: int) -> int:
         """Return the first byte of the next `size` contiguous bytes; raise ValueError if that is more than all."""
         size = self.room(size)

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Region
 from sw.compiler.errors import CompileError
+from sw.compiler.fusion import Choice, Fuser
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel
 from sw.compiler.memory import Arena
+from sw.compiler.storage import Storage, views_of
 from sw.compiler.tiling import Residency, Tiling, tilings
 from sw.compiler.views import View
 
-__all__ = ["KernelPlan", "Plan", "Storage", "plan"]
+__all__ = ["GroupPlan", "KernelPlan", "Plan", "plan"]
 
 DRAM_ALIGN = 64
-
-
-@dataclass
-class Storage:
-    """A tensor that is no view: its life (kernel indices, both included) and its places.
-
-    Parameters
-    ----------
-    resident
-        Lies in the scratchpad, at `base`, as long as it lives.
-    region, offset
-        Home in DRAM (`offset` is -1 until one is given).
-    stored
-        Every part is also written to its home.
-    """
-
-    name: str
-    size: int
-    first: int
-    last: int
-    region: Region
-    stored: bool
-    resident: bool = True
-    base: int = -1
-    offset: int = -1
 
 
 @dataclass(frozen=True)
@@ -55,11 +32,21 @@ class KernelPlan:
     residual: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class GroupPlan:
+    """Kernels `first` and following that run strip by strip, and the first bytes of the buffers of their windows."""
+
+    first: int
+    kernels: tuple[Kernel, ...]
+    choice: Choice
+    windows: dict[str, tuple[int, ...]]
+
+
 @dataclass
 class Plan:
-    """Everything placed."""
+    """Everything placed: kernels one by one or in groups, in order."""
 
-    kernels: list[KernelPlan]
+    kernels: list[KernelPlan | GroupPlan]
     storages: dict[str, Storage]
     views: dict[str, View]
     region_sizes: dict[Region, int] = field(default_factory=dict)
@@ -74,37 +61,34 @@ class _DoesNotFit(Exception):
 
 
 def plan(
-    graph: Graph, kernels: list[Kernel], views: dict[str, View], config: AcceleratorConfig, *, store_all: bool = False
+    graph: Graph,
+    kernels: list[Kernel],
+    views: dict[str, View],
+    config: AcceleratorConfig,
+    *,
+    store_all: bool = False,
+    fusion: bool = True,
 ) -> Plan:
     """Keep every tensor on chip from its first to its last use, and send the largest to DRAM until all fits.
+
+    Around what does not fit, kernels run in groups, strip by strip, where that is estimated to take fewer cycles.
 
     Parameters
     ----------
     store_all
         Write every tensor to DRAM, also those that stay on chip.
+    fusion
+        Form groups.
 
     Raises
     ------
     CompileError
         If a kernel does not fit even with all its tensors in DRAM: names the layer, bytes needed and available.
     """
-    storages = _storages(graph, kernels, views, store_all)
-    cache: dict[tuple[int, Residency], list[Tiling]] = {}
-    while True:
-        try:
-            plans = _place(kernels, storages, config, cache)
-            break
-        except _DoesNotFit as failure:
-            victim = _victim(failure.index, kernels, storages)
-            if victim is None:
-                kernel = kernels[failure.index]
-                raise CompileError(
-                    kernel.name,
-                    f"needs {failure.need} bytes of activation scratchpad for its smallest strip, {config.act_bytes} "
-                    f"are there: raise act_kib"
-                    + (" (global average pooling sums whole planes)" if kernel.pool is not None else ""),
-                ) from None
-            victim.resident = False
+    planner = _Planner(kernels, config, lambda: _storages(graph, kernels, views, store_all))
+    storages, plans = planner.one_by_one()
+    if fusion:
+        storages, plans = planner.in_groups(storages, plans)
     return Plan(plans, storages, views, _place_dram(storages))
 
 
@@ -119,7 +103,7 @@ def _storages(graph: Graph, kernels: list[Kernel], views: dict[str, View], store
             storage.last = index
 
     for index, kernel in enumerate(kernels):
-        for view in _views(kernel):
+        for view in views_of(kernel):
             touch(view.storage, index)
     for name in graph.inputs:
         if name not in storages:
@@ -131,55 +115,151 @@ def _storages(graph: Graph, kernels: list[Kernel], views: dict[str, View], store
     return storages
 
 
-def _victim(index: int, kernels: list[Kernel], storages: dict[str, Storage]) -> Storage | None:
-    """Return the tensor to send to DRAM: the largest that the kernel does not touch, else the largest it touches."""
-    kernel = kernels[index]
-    touched = {view.storage for view in _views(kernel)}
-    live = [storage for storage in storages.values() if storage.resident and storage.first <= index <= storage.last]
-    return max(live, key=lambda s: (s.name not in touched, s.size), default=None)
+Plans = list[KernelPlan | GroupPlan]
+Groups = tuple[tuple[int, int], ...]
 
 
-def _place(
-    kernels: list[Kernel],
-    storages: dict[str, Storage],
-    config: AcceleratorConfig,
-    cache: dict[tuple[int, Residency], list[Tiling]],
-) -> list[KernelPlan]:
-    arena = Arena(config.act_bytes, config.act_bank_bytes, config.axi_bytes)
-    plans = []
-    # a tensor should lie apart from all that some kernel reads or writes together with it, later ones included
-    met: dict[str, list[View]] = {name: [] for name in storages}
-    for storage in storages.values():
-        storage.base = -1
-    for kernel in kernels:
-        for view in _views(kernel):
-            met[view.storage] += [other for other in _views(kernel) if other.storage != view.storage]
-    for index, kernel in enumerate(kernels):
-        views = _views(kernel)
-        for view in views:
-            storage = storages[view.storage]
-            if storage.resident and storage.first == index:
-                alive = [other for other in met[storage.name] if storages[other.storage].last >= index]
-                place = arena.allocate(storage.size, _ranges(alive, storages))
-                if place is None:
-                    raise _DoesNotFit(index, storage.size)
-                storage.base = place
+class _Planner:
+    def __init__(self, kernels: list[Kernel], config: AcceleratorConfig, fresh: Callable[[], dict[str, Storage]]) -> None:
+        self.kernels, self.config, self.fresh = kernels, config, fresh
+        self._tilings: dict[tuple[int, Residency], list[Tiling]] = {}
+
+    def tilings(self, index: int, residency: Residency) -> list[Tiling]:
+        """Return the ways to cut a kernel."""
+        if (index, residency) not in self._tilings:
+            self._tilings[index, residency] = tilings(self.kernels[index], self.config, residency)
+        return self._tilings[index, residency]
+
+    def one_by_one(self) -> tuple[dict[str, Storage], Plans]:
+        """Place everything without groups.
+
+        Raises
+        ------
+        CompileError
+            If a kernel does not fit.
+        """
+        storages = self.fresh()
+        while True:
+            try:
+                return storages, self._place(storages, ())
+            except _DoesNotFit as failure:
+                victim = self._victim(range(failure.index, failure.index + 1), storages)
+                if victim is None:
+                    kernel = self.kernels[failure.index]
+                    raise CompileError(
+                        kernel.name,
+                        f"needs {failure.need} bytes of activation scratchpad for its smallest strip, "
+                        f"{self.config.act_bytes} are there: raise act_kib"
+                        + (" (global average pooling sums whole planes)" if kernel.pool is not None else ""),
+                    ) from None
+                victim.resident = False
+
+    def in_groups(self, storages: dict[str, Storage], plans: Plans) -> tuple[dict[str, Storage], Plans]:
+        """Return what was placed one by one, or a cheaper way with groups around the tensors that are in DRAM."""
+        fuser = Fuser(self.kernels, storages, self.config, self.tilings)
+        paths = [fuser.path(low, high) for low, high in fuser.regions()]
+        groups = tuple(group for path in paths for group in path.groups)
+        spilled = {name for path in paths for name in path.spilled}
+        while groups:
+            trial = self.fresh()
+            for name, storage in trial.items():
+                storage.windowed = any(low <= storage.first and storage.last < high for low, high in groups)
+                storage.resident = name not in spilled and not storage.windowed
+            try:
+                found = self._place(trial, groups)
+            except _DoesNotFit as failure:
+                group = next((g for g in groups if g[0] <= failure.index < g[1]), None)
+                victim = self._victim(range(*group or (failure.index, failure.index + 1)), trial)
+                if victim is not None:
+                    spilled.add(victim.name)
+                else:
+                    assert group is not None  # one by one all kernels fit
+                    groups = tuple(other for other in groups if other != group)
+                continue
+            return (trial, found) if _cost(found) < _cost(plans) else (storages, plans)
+        return storages, plans
+
+    def _victim(self, indices: range, storages: dict[str, Storage]) -> Storage | None:
+        """Return the tensor to send to DRAM: the largest that the kernels do not touch, else the largest they touch."""
+        touched = {view.storage for index in indices for view in views_of(self.kernels[index])}
+        live = [s for s in storages.values() if s.resident and s.first <= indices[-1] and s.last >= indices[0]]
+        return max(live, key=lambda s: (s.name not in touched, s.size), default=None)
+
+    def _place(self, storages: dict[str, Storage], groups: Groups) -> Plans:
+        config = self.config
+        arena = Arena(config.act_bytes, config.act_bank_bytes, config.axi_bytes)
+        fuser = Fuser(self.kernels, storages, config, self.tilings)
+        plans: Plans = []
+        # a tensor should lie apart from all that some kernel reads or writes together with it, later ones included
+        met: dict[str, list[View]] = {name: [] for name in storages}
+        for storage in storages.values():
+            storage.base = -1
+        for kernel in self.kernels:
+            for view in views_of(kernel):
+                met[view.storage] += [other for other in views_of(kernel) if other.storage != view.storage]
+        stops = dict(groups)
+        index = 0
+        while index < len(self.kernels):
+            stop = stops.get(index, index + 1)
+            for view in (view for kernel in self.kernels[index:stop] for view in views_of(kernel)):
+                storage = storages[view.storage]
+                if storage.resident and storage.base < 0:
+                    alive = [other for other in met[storage.name] if storages[other.storage].last >= index]
+                    place = arena.allocate(storage.size, _ranges(alive, storages))
+                    if place is None:
+                        raise _DoesNotFit(index, storage.size)
+                    storage.base = place
+            if index in stops:
+                plans.append(self._fit_group(index, stop, fuser, storages, arena))
+            else:
+                plans.append(_fit(index, self.kernels[index], self._choices(index, storages), storages, arena))
+            for storage in storages.values():
+                if storage.resident and index <= storage.last < stop:
+                    arena.free(storage.base)
+            index = stop
+        return plans
+
+    def _choices(self, index: int, storages: dict[str, Storage]) -> list[Tiling]:
+        kernel = self.kernels[index]
         residency = Residency(
             storages[kernel.source.storage].resident,
             storages[kernel.target.storage].resident,
             kernel.residual is not None and storages[kernel.residual.storage].resident,
         )
-        if (index, residency) not in cache:
-            cache[index, residency] = tilings(kernel, config, residency)
-        plans.append(_fit(index, kernel, cache[index, residency], storages, arena))
-        for storage in storages.values():
-            if storage.resident and storage.last == index:
-                arena.free(storage.base)
-    return plans
+        return self.tilings(index, residency)
+
+    def _fit_group(
+        self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena
+    ) -> GroupPlan:
+        """Take the cheapest way to run a group whose windows find room."""
+        kernels = tuple(self.kernels[first:stop])
+        resident = frozenset(name for name, storage in storages.items() if storage.resident)
+        met: dict[str, set[str]] = {}
+        for kernel in kernels:
+            names = {view.storage for view in views_of(kernel)}
+            for name in names:
+                met.setdefault(name, set()).update(names - {name})
+        for percent in (100, 90, 80, 65, 50):
+            for choice in fuser.choices(first, stop, resident, arena.free_bytes * percent // 100):
+                trial = arena.copy()
+                placed: dict[str, tuple[int, ...]] = {}
+                # the largest first
+                for name, window in sorted(choice.schedule.windows.items(), key=lambda item: -item[1].size):
+                    others = [(s.base, s.base + s.size) for n in sorted(met[name]) if (s := storages[n]).resident]
+                    for other in sorted(met[name] & placed.keys()):
+                        size = choice.schedule.windows[other].size
+                        others += [(base, base + size) for base in placed[other]]
+                    bases = [trial.allocate(window.size, others) for _ in range(window.copies)]
+                    if any(base is None for base in bases):
+                        break
+                    placed[name] = tuple(base for base in bases if base is not None)
+                else:
+                    return GroupPlan(first, kernels, choice, placed)
+        raise _DoesNotFit(first, arena.size)
 
 
-def _views(kernel: Kernel) -> list[View]:
-    return [view for view in (kernel.source, kernel.residual, kernel.target) if view is not None]
+def _cost(plans: Plans) -> float:
+    return sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in plans)
 
 
 def _ranges(views: list[View], storages: dict[str, Storage]) -> list[tuple[int, int]]:
@@ -196,7 +276,7 @@ def _fit(index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, 
         if tiling.buffer_bytes > free:
             continue
         trial = arena.copy()
-        apart = _ranges(_views(kernel), storages)
+        apart = _ranges(views_of(kernel), storages)
         places: list[tuple[int, ...]] = []
         for count, size in (tiling.source, tiling.target, tiling.residual):
             bases = [trial.allocate(size, apart) for _ in range(count)]
@@ -212,11 +292,7 @@ def _fit(index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, 
 def _place_dram(storages: dict[str, Storage]) -> dict[Region, int]:
     """Give every tensor that needs one a home; return the bytes used in each region."""
     used = dict.fromkeys(Region, 0)
-    for storage in _needing_home(storages.values()):
+    for storage in (storage for storage in storages.values() if storage.at_home):
         storage.offset = -(-used[storage.region] // DRAM_ALIGN) * DRAM_ALIGN
         used[storage.region] = storage.offset + storage.size
     return used
-
-
-def _needing_home(storages: Iterable[Storage]) -> list[Storage]:
-    return [s for s in storages if not s.resident or s.stored or s.region == Region.INPUT]

@@ -13,15 +13,26 @@ from sw.compiler.errors import CompileError
 from sw.compiler.lower import Kernel
 from sw.compiler.memory import Ring
 
-__all__ = ["Residency", "Tiling", "input_lines", "param_ring", "spans", "tilings", "weight_ring"]
+__all__ = [
+    "MAX_WIDTH",
+    "TRANSFER_START",
+    "Residency",
+    "Tiling",
+    "input_lines",
+    "param_ring",
+    "spans",
+    "tilings",
+    "weight_ring",
+]
 
-_TRANSFER_START = 32
+TRANSFER_START = 32
 """Cycles that a transfer costs besides its beats; several are in flight, so less than the latency of DRAM."""
 
 _FLOW = 4
 """Groups of channels whose constants should be on chip at once: one in use, one to be freed, others on their way."""
 
-_MAX_WIDTH = next(field for field in EXEC.fields if field.name == "out_w").maximum
+MAX_WIDTH = next(field for field in EXEC.fields if field.name == "out_w").maximum
+"""Pixels of a line at most, also where the lines of a strip are joined into one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,12 @@ class Tiling:
     target: tuple[int, int]
     residual: tuple[int, int]
     cost: float
+
+    @classmethod
+    def whole(cls, kernel: Kernel) -> Tiling:
+        """Return all channels and lines at once, with no strip buffers."""
+        channels, lines, _ = kernel.map_shape
+        return cls(lines, channels, False, True, (0, 0), (0, 0), (0, 0), 0.0)
 
     @property
     def buffers(self) -> list[int]:
@@ -130,7 +147,7 @@ def _strip_heights(kernel: Kernel, whole: bool) -> list[int]:
     if kernel.pool is not None or whole:
         return [height]
     heights = {-(-height // parts) for parts in range(1, height + 1)}
-    return sorted(h for h in heights if not kernel.pointwise or h * width <= _MAX_WIDTH) or [1]
+    return sorted(h for h in heights if not kernel.pointwise or h * width <= MAX_WIDTH) or [1]
 
 
 def tilings(kernel: Kernel, config: AcceleratorConfig, residency: Residency) -> list[Tiling]:
@@ -190,7 +207,7 @@ def _variants(
         if moves:
             # every line range of a channel is a row of its own, and ends in a beat that is not full
             rows = len(strips) * ((0 if residency.source else cin * again_source) + (0 if residency.target else cout))
-            moves += pieces * _TRANSFER_START + (rows if len(strips) > 1 else 0)
+            moves += pieces * TRANSFER_START + (rows if len(strips) > 1 else 0)
         traffic = moves + const_bytes * again_weights / config.axi_bytes
         source_pieces = pieces if not kernel.dense or group_outer else len(strips)
         for copies in (2, 1) if pieces > 1 else (1,):
