@@ -172,7 +172,9 @@ class Fuser:
 
     def regions(self) -> list[tuple[int, int]]:
         """Return the ranges of kernels around tensors that live in DRAM, to where little is alive at both ends."""
-        alive = [sum(self.storages[name].size for name in self._crossing(stop)) for stop in range(len(self.kernels) + 1)]
+        alive = [
+            sum(self.storages[name].size for name in self._crossing(stop)) for stop in range(len(self.kernels) + 1)
+        ]
         spilled = [(s.first, s.last + 1) for s in self.storages.values() if not s.resident and s.last > s.first]
         found: list[tuple[int, int]] = []
         for low, high in sorted(spilled):
@@ -193,11 +195,10 @@ class Fuser:
         """
         live = {stop: self._crossing(stop) for stop in range(low, high + 1)}
         sizes = {stop: sum(self.storages[name].size for name in names) for stop, names in live.items()}
-        narrow = {
-            stop
-            for stop in range(low + 1, high)
-            if sizes[stop] <= min(sizes[stop - 1], sizes[stop + 1])
-        } | {low, high}
+        narrow = {stop for stop in range(low + 1, high) if sizes[stop] <= min(sizes[stop - 1], sizes[stop + 1])} | {
+            low,
+            high,
+        }
         fixed = {name for name in (*live[low], *live[high]) if self.storages[name].resident}
         free = {name for names in live.values() for name in names} - {*live[low], *live[high]}
         best: dict[tuple[int, frozenset[str]], Path] = {(low, frozenset(live[low] & fixed)): Path((), frozenset(), 0)}
@@ -244,7 +245,8 @@ class Fuser:
         )
         alone = [view.storage for view in views_of(kernel) if view.storage not in resident and on_chip(view.storage)]
         room -= sum(self.storages[name].size for name in alone)
-        return next((t.cost for t in self.tilings(start, residency) if t.buffer_bytes <= room), math.inf)
+        wait = sum(self.storages[name].first_load(self.config) for name in alone)
+        return next((t.cost + wait for t in self.tilings(start, residency) if t.buffer_bytes <= room), math.inf)
 
 
 def _least(windows: Mapping[str, Shape], group: Sequence[Kernel], pieces: Sequence[Sequence[tuple[int, int]]]) -> int:

@@ -8,6 +8,9 @@ __all__ = ["Arena", "Ring"]
 
 Range = tuple[int, int]
 
+FOREVER = 1 << 30
+"""Until when the ends of memory are there."""
+
 
 class Arena:
     """Byte ranges of the activation scratchpad.
@@ -23,11 +26,12 @@ class Arena:
     def __init__(self, size: int, bank: int, align: int) -> None:
         self.size, self.bank, self.align = size, bank, align
         self._used: list[Range] = []
+        self._until: dict[int, int] = {}
 
     def copy(self) -> Arena:
         """Return an arena with the same ranges taken."""
         other = Arena(self.size, self.bank, self.align)
-        other._used = list(self._used)
+        other._used, other._until = list(self._used), dict(self._until)
         return other
 
     @property
@@ -39,8 +43,17 @@ class Arena:
         """Bytes that `size` bytes take."""
         return -(-size // self.align) * self.align
 
-    def allocate(self, size: int, apart_from: Iterable[Range] = ()) -> int | None:
+    def allocate(
+        self, size: int, apart_from: Iterable[Range] = (), *, until: int = 0, tight: bool = False
+    ) -> int | None:
         """Take `size` bytes, in as few as possible of the banks that the ranges `apart_from` use.
+
+        Parameters
+        ----------
+        until
+            When they will be free again, in any measure of time.
+        tight
+            Rather than apart, lie beside what is free last, so that the rest stays in one piece.
 
         Returns
         -------
@@ -58,10 +71,13 @@ class Arena:
             for place in {low, last, *range(first_bank, last + 1, self.bank)}:
                 banks = set(self._banks(place, place + size))
                 score = (sum(len(banks & other) for other in others), place)
+                if tight:
+                    score = (-max(self._edge(low, place), self._edge(high, place + size)), place)
                 if best is None or score < best:
                     best = score
         if best is None:
             return None
+        self._until[best[1]] = until
         self._used.append((best[1], best[1] + size))
         self._used.sort()
         return best[1]
@@ -69,6 +85,12 @@ class Arena:
     def free(self, base: int) -> None:
         """Give back the range that starts at `base`."""
         self._used = [taken for taken in self._used if taken[0] != base]
+
+    def _edge(self, bound: int, edge: int) -> int:
+        """Return until when what bounds a gap is there; -1 if a place's `edge` does not lie at it."""
+        if bound != edge:
+            return -1
+        return max((self._until[start] for start, end in self._used if bound in (start, end)), default=FOREVER)
 
     def _banks(self, start: int, end: int) -> range:
         return range(start // self.bank, -(-end // self.bank))

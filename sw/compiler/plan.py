@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hw.spec.config import AcceleratorConfig
@@ -53,10 +53,10 @@ class Plan:
 
 
 class _DoesNotFit(Exception):
-    """A kernel at which memory ran out."""
+    """A kernel at which memory ran out; `live` are the tensors then on chip."""
 
-    def __init__(self, index: int, need: int) -> None:
-        self.index, self.need = index, need
+    def __init__(self, index: int, need: int, live: Iterable[str]) -> None:
+        self.index, self.need, self.live = index, need, frozenset(live)
         super().__init__(index)
 
 
@@ -120,7 +120,9 @@ Groups = tuple[tuple[int, int], ...]
 
 
 class _Planner:
-    def __init__(self, kernels: list[Kernel], config: AcceleratorConfig, fresh: Callable[[], dict[str, Storage]]) -> None:
+    def __init__(
+        self, kernels: list[Kernel], config: AcceleratorConfig, fresh: Callable[[], dict[str, Storage]]
+    ) -> None:
         self.kernels, self.config, self.fresh = kernels, config, fresh
         self._tilings: dict[tuple[int, Residency], list[Tiling]] = {}
 
@@ -138,11 +140,14 @@ class _Planner:
         CompileError
             If a kernel does not fit.
         """
-        storages = self.fresh()
+        storages, tight = self.fresh(), set[str]()
         while True:
             try:
-                return storages, self._place(storages, ())
+                return storages, self._place(storages, (), tight)
             except _DoesNotFit as failure:
+                if not failure.live <= tight:
+                    tight |= failure.live
+                    continue
                 victim = self._victim(range(failure.index, failure.index + 1), storages)
                 if victim is None:
                     kernel = self.kernels[failure.index]
@@ -159,15 +164,18 @@ class _Planner:
         fuser = Fuser(self.kernels, storages, self.config, self.tilings)
         paths = [fuser.path(low, high) for low, high in fuser.regions()]
         groups = tuple(group for path in paths for group in path.groups)
-        spilled = {name for path in paths for name in path.spilled}
+        spilled, tight = {name for path in paths for name in path.spilled}, set[str]()
         while groups:
             trial = self.fresh()
             for name, storage in trial.items():
                 storage.windowed = any(low <= storage.first and storage.last < high for low, high in groups)
                 storage.resident = name not in spilled and not storage.windowed
             try:
-                found = self._place(trial, groups)
+                found = self._place(trial, groups, tight)
             except _DoesNotFit as failure:
+                if not failure.live <= tight:
+                    tight |= failure.live
+                    continue
                 group = next((g for g in groups if g[0] <= failure.index < g[1]), None)
                 victim = self._victim(range(*group or (failure.index, failure.index + 1)), trial)
                 if victim is not None:
@@ -176,16 +184,28 @@ class _Planner:
                     assert group is not None  # one by one all kernels fit
                     groups = tuple(other for other in groups if other != group)
                 continue
-            return (trial, found) if _cost(found) < _cost(plans) else (storages, plans)
+            cheaper = self._cost(trial, found) < self._cost(storages, plans)
+            return (trial, found) if cheaper else (storages, plans)
         return storages, plans
+
+    def _cost(self, storages: dict[str, Storage], plans: Plans) -> float:
+        cycles = sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in plans)
+        return cycles + sum(storage.first_load(self.config) for storage in storages.values())
 
     def _victim(self, indices: range, storages: dict[str, Storage]) -> Storage | None:
         """Return the tensor to send to DRAM: the largest that the kernels do not touch, else the largest they touch."""
         touched = {view.storage for index in indices for view in views_of(self.kernels[index])}
-        live = [s for s in storages.values() if s.resident and s.first <= indices[-1] and s.last >= indices[0]]
+        live = [storages[name] for name in _live(storages, indices[0], indices[-1] + 1)]
         return max(live, key=lambda s: (s.name not in touched, s.size), default=None)
 
-    def _place(self, storages: dict[str, Storage], groups: Groups) -> Plans:
+    def _place(self, storages: dict[str, Storage], groups: Groups, tight: set[str]) -> Plans:
+        """Place tensors and buffers, those of `tight` closely, the others in different banks.
+
+        Raises
+        ------
+        _DoesNotFit
+            If memory runs out.
+        """
         config = self.config
         arena = Arena(config.act_bytes, config.act_bank_bytes, config.axi_bytes)
         fuser = Fuser(self.kernels, storages, config, self.tilings)
@@ -205,9 +225,10 @@ class _Planner:
                 storage = storages[view.storage]
                 if storage.resident and storage.base < 0:
                     alive = [other for other in met[storage.name] if storages[other.storage].last >= index]
-                    place = arena.allocate(storage.size, _ranges(alive, storages))
+                    apart, close = _ranges(alive, storages), storage.name in tight
+                    place = arena.allocate(storage.size, apart, until=storage.last, tight=close)
                     if place is None:
-                        raise _DoesNotFit(index, storage.size)
+                        raise _DoesNotFit(index, storage.size, _live(storages, index, stop))
                     storage.base = place
             if index in stops:
                 plans.append(self._fit_group(index, stop, fuser, storages, arena))
@@ -228,9 +249,7 @@ class _Planner:
         )
         return self.tilings(index, residency)
 
-    def _fit_group(
-        self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena
-    ) -> GroupPlan:
+    def _fit_group(self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena) -> GroupPlan:
         """Take the cheapest way to run a group whose windows find room."""
         kernels = tuple(self.kernels[first:stop])
         resident = frozenset(name for name, storage in storages.items() if storage.resident)
@@ -255,11 +274,11 @@ class _Planner:
                     placed[name] = tuple(base for base in bases if base is not None)
                 else:
                     return GroupPlan(first, kernels, choice, placed)
-        raise _DoesNotFit(first, arena.size)
+        raise _DoesNotFit(first, arena.size, _live(storages, first, stop))
 
 
-def _cost(plans: Plans) -> float:
-    return sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in plans)
+def _live(storages: dict[str, Storage], first: int, stop: int) -> list[str]:
+    return [s.name for s in storages.values() if s.resident and s.first < stop and s.last >= first]
 
 
 def _ranges(views: list[View], storages: dict[str, Storage]) -> list[tuple[int, int]]:
@@ -286,7 +305,8 @@ def _fit(index: int, kernel: Kernel, choices: list[Tiling], storages: dict[str, 
             apart += [(base, base + size) for base in places[-1]]
         else:
             return KernelPlan(kernel, tiling, *places)
-    raise _DoesNotFit(index, min(sum(map(arena.room, tiling.buffers)) for tiling in choices))
+    need = min(sum(map(arena.room, tiling.buffers)) for tiling in choices)
+    raise _DoesNotFit(index, need, _live(storages, index, index + 1))
 
 
 def _place_dram(storages: dict[str, Storage]) -> dict[Region, int]:

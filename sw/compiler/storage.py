@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Region
 from sw.compiler.lower import Kernel
 from sw.compiler.views import View
@@ -37,6 +38,10 @@ class Storage:
     windowed: bool = False
     base: int = -1
     offset: int = -1
+
+    def first_load(self, config: AcceleratorConfig) -> float:
+        """Return the cycles for which its first reader waits: a network input on chip is loaded as a whole."""
+        return self.size / config.axi_bytes if self.resident and self.region == Region.INPUT else 0.0
 
     @property
     def at_home(self) -> bool:

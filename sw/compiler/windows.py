@@ -161,8 +161,8 @@ def schedule(
         if item.opcode == Opcode.EXEC:
             for name, read in _reads(kernels[item.kernel], item.lines):
                 if name in lives:
-                    # the step behind shall not wait for these reads
-                    lives[name].used.append((position + 1, item.strip, read))
+                    # the load behind this step shall not wait for it; an EXEC does not (see tokens.overlaps)
+                    lives[name].used.append((position + (name in loaded), item.strip, read))
         if item.storage not in lives:
             continue
         if item.opcode == Opcode.STORE:
@@ -245,8 +245,9 @@ def _same_strides(kernels: Sequence[Kernel], windows: dict[str, Window]) -> dict
         changed = False
         for pair in pairs:
             mine = [windows[name] for name in pair if name in windows]
-            # a tensor that is on chip as a whole has all its lines
-            wide = max((w.lines for w in mine), default=0) if len(mine) == len(pair) else mine[0].shape[1] if mine else 0
+            wide = max((window.lines for window in mine), default=0)
+            if len(mine) == 1:  # the other one is on chip as a whole and has all its lines
+                wide = mine[0].shape[1]
             for name in pair:
                 if name in windows and windows[name].lines < wide:
                     whole = wide == windows[name].shape[1]

@@ -18,10 +18,10 @@ from sw.compiler.tiling import Residency, input_lines, tilings
 from tests.sw.ir_graphs import Builder
 
 
-def _plan(graph: Graph, config: AcceleratorConfig) -> Plan:
+def _plan(graph: Graph, config: AcceleratorConfig, *, fusion: bool = True) -> Plan:
     graph = optimise(graph, config)
     kernels, views = lower(graph, config)
-    return plan(graph, kernels, views, config)
+    return plan(graph, kernels, views, config, fusion=fusion)
 
 
 def test_arena_never_hands_out_a_byte_twice() -> None:
@@ -116,7 +116,7 @@ def test_whatever_does_not_fit_goes_through_dram_in_strips() -> None:
     x = build.conv(build.input((3, 40, 40)), 8, (3, 3))
     graph = build.graph(build.conv(x, 4, (3, 3)))
     config = AcceleratorConfig(rows=4, cols=4, act_kib=4, act_banks=2, weight_kib=4, axi_data_width=64)
-    made = _plan(graph, config)
+    made = _plan(graph, config, fusion=False)
     assert not made.storages["layer0"].resident
     assert all(len(item.source) == 2 for item in made.kernels), "strips are double-buffered"
     for item in made.kernels:
@@ -222,8 +222,9 @@ def test_imagenet_sized_layers_are_expressible() -> None:
     y = build.conv(y, 1280)
     graph = build.graph(build.linear(build.pool(y), 1000))
     for name in ("edge16", "edge32"):
-        program = compile_graph(graph, PRESETS[name])
-        program.validate()
-        assert program.region_sizes[Region.WORK] >= 96 * 112 * 112
-        # strips are not so thin that instructions outnumber what they do
-        assert program.instruction_count < 1500
+        for fusion in (False, True):
+            program = compile_graph(graph, PRESETS[name], fusion=fusion)
+            program.validate()
+            assert (program.region_sizes[Region.WORK] < 96 * 112 * 112) == fusion
+            # strips are not so thin that instructions outnumber what they do
+            assert program.instruction_count < (500 if fusion else 1500)

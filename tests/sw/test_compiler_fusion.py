@@ -1,0 +1,168 @@
+"""Groups of kernels that run strip by strip: what their windows hold, and the bytes they compute."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from hw.spec.config import PRESETS, AcceleratorConfig
+from hw.spec.isa import Opcode, Region, Target
+from sim.iss import IssBackend
+from sim.memory import read_tensor
+from sw.compiler import compile_graph, optimise
+from sw.compiler.fusion import Fuser
+from sw.compiler.ir import Graph
+from sw.compiler.lower import Kernel, lower
+from sw.compiler.plan import GroupPlan, Plan, plan
+from sw.compiler.tiling import input_lines
+from sw.compiler.windows import line_views, progress
+from tests.sw.ir_graphs import Builder
+from tests.sw.ir_reference import run_integer
+from tests.sw.random_networks import CONFIGS, compile_in_smallest, random_network
+
+COUNT = int(os.environ.get("ROWCAST_NETWORKS", "20"))
+
+SMALL = AcceleratorConfig(rows=4, cols=4, act_kib=8, act_banks=2, weight_kib=4, param_entries=256, axi_data_width=64)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> list[GroupPlan]:
+    """Make the compiler form groups wherever it can, thin ones first; return those it then makes."""
+    made: list[GroupPlan] = []
+    fit = Fuser.choices
+
+    def remember(self: Fuser, *arguments: object) -> list:
+        found = fit(self, *arguments)
+        made.extend(found)
+        return found
+
+    monkeypatch.setattr(Fuser, "_cost", lambda *_: 0.0)
+    monkeypatch.setattr(Fuser, "regions", lambda self: [(0, len(self.kernels))])
+    monkeypatch.setattr(Fuser, "choices", remember)
+    return made
+
+
+def two_blocks(seed: int = 0) -> tuple[Builder, Graph]:
+    """Two inverted residuals with FuSe filters, the first one at stride 2, the second one with a shortcut."""
+    build = Builder(seed)
+    x = build.conv(build.input((3, 65, 50)), 8, (3, 3), (2, 2), (1, 1, 1, 1))
+    x = build.conv(build.fuse(build.conv(x, 24), 3, (2, 2)), 12)
+    y = build.conv(build.fuse(build.conv(x, 36), 5), 12)
+    return build, build.graph(build.conv(build.add(x, y), 4))
+
+
+def planned(graph: Graph, config: AcceleratorConfig) -> Plan:
+    graph = optimise(graph, config)
+    kernels, views = lower(graph, config)
+    return plan(graph, kernels, views, config)
+
+
+def groups(made: Plan) -> list[GroupPlan]:
+    return [item for item in made.kernels if isinstance(item, GroupPlan)]
+
+
+def check_window_bytes(group: GroupPlan) -> None:
+    """Follow what every byte of the windows holds: reads find the channel and line they want, lines are made once."""
+    windows = group.choice.schedule.windows
+    holds: dict[int, tuple[str, int, int]] = {}
+    computed: dict[tuple[int, int], int] = {}
+
+    def span(name: str, strip: int, channel: int, line: int) -> range:
+        first = windows[name].address(group.windows[name], strip, channel, line)
+        bases, size = group.windows[name], windows[name].size
+        assert any(base <= first and first + windows[name].shape[2] <= base + size for base in bases)
+        return range(first, first + windows[name].shape[2])
+
+    for item in group.choice.schedule.items:
+        kernel: Kernel = group.kernels[item.kernel]
+        if item.opcode == Opcode.EXEC:
+            for view in line_views(kernel):
+                lines = input_lines(kernel, *item.lines) if view is kernel.source else item.lines
+                channels = range(view.offset // view.plane, view.offset // view.plane + view.shape[0])
+                for channel in channels if view.storage in windows else ():
+                    for line in range(*lines):
+                        bytes_ = span(view.storage, item.strip, channel, line)
+                        assert {holds.get(byte) for byte in bytes_} == {(view.storage, channel, line)}
+            computed |= {(item.kernel, line): computed.get((item.kernel, line), 0) + 1 for line in range(*item.lines)}
+        if item.opcode != Opcode.STORE and item.storage in windows:
+            count = windows[item.storage].shape[0]
+            first = kernel.target.offset // kernel.target.plane if item.opcode == Opcode.EXEC else 0
+            for channel in range(first, first + (kernel.map_shape[0] if item.opcode == Opcode.EXEC else count)):
+                for line in range(*item.lines):
+                    for byte in span(item.storage, item.strip, channel, line):
+                        holds[byte] = (item.storage, channel, line)
+    assert set(computed.values()) == {1}
+    for index, kernel in enumerate(group.kernels):
+        assert sum(1 for number, _ in computed if number == index) == kernel.map_shape[1]
+
+
+def test_windows_hold_what_is_read_and_every_line_is_computed_once(eager: list[GroupPlan]) -> None:
+    """With windows that slide, and with strips that take turns."""
+    _, graph = two_blocks()
+    found = groups(planned(graph, SMALL))
+    assert found
+    windows = [window for group in found for window in group.choice.schedule.windows.values()]
+    assert {bool(window.starts) for window in windows} == {False, True}
+    for group in found:
+        check_window_bytes(group)
+
+
+def test_a_window_is_as_high_as_what_is_alive() -> None:
+    """3 lines below stride 1 need 2 of the strip before; a 1x1 convolution none."""
+    build = Builder(1)
+    x = build.conv(build.input((4, 24, 8)), 16)
+    x = build.conv(x, 0, (3, 3), depthwise=True)
+    graph = build.graph(build.conv(x, 4))
+    kernels, _ = lower(graph, SMALL)
+    pieces = progress(kernels, 6)
+    assert pieces[0] == [(0, 7), (7, 13), (13, 19), (19, 24)]
+    assert pieces[1] == pieces[2] == [(0, 6), (6, 12), (12, 18), (18, 24)]
+
+
+def test_a_group_keeps_what_is_between_its_kernels_off_dram(eager: list[GroupPlan]) -> None:
+    build, graph = two_blocks()
+    whole = compile_graph(graph, SMALL, fusion=False)
+    fused = compile_graph(graph, SMALL)
+    assert fused.region_sizes[Region.WORK] < whole.region_sizes[Region.WORK] / 4
+    stored = [
+        sum(i["rows"] * i["row_bytes"] for i in program.instructions() if i.opcode == Opcode.STORE)
+        for program in (whole, fused)
+    ]
+    assert stored[1] < stored[0] / 4
+    inputs = build.values()
+    want = run_integer(optimise(graph, SMALL), SMALL, inputs)
+    for program in (whole, fused):
+        got = IssBackend(SMALL).run(program, inputs).outputs
+        for name in graph.outputs:
+            np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_constants_of_a_group_are_loaded_once() -> None:
+    _, graph = two_blocks()
+    program = compile_graph(graph, SMALL)
+    loads = [i for i in program.instructions() if i.opcode == Opcode.LOAD and i["target"] != Target.ACT]
+    assert len({i["dram_offset"] for i in loads}) == len(loads)
+
+
+@pytest.mark.parametrize("seed", range(COUNT))
+def test_random_networks_in_groups(seed: int, eager: list[GroupPlan]) -> None:
+    """Groups wherever possible, with every tensor stored and without, on the simulator that checks tokens."""
+    network, configs = random_network(1000 + seed), list(CONFIGS.values())
+    for dump in (False, True):
+        program = compile_in_smallest(network.graph, configs[seed % len(configs)], dump_tensors=dump)
+        want = run_integer(optimise(network.graph, program.config), program.config, network.inputs)
+        result = IssBackend(program.config).run(program, network.inputs)
+        for spec in program.tensors:
+            np.testing.assert_array_equal(read_tensor(result.regions, spec), want[spec.name], err_msg=spec.name)
+
+
+def test_random_networks_do_form_groups(eager: list[GroupPlan]) -> None:
+    found = []
+    for seed in range(1000, 1020):
+        found += groups(planned(random_network(seed).graph, PRESETS["edge8"]))
+    assert len(found) >= 5
+    assert max(len(group.kernels) for group in found) >= 4
+    for group in found[:3]:
+        check_window_bytes(group)
