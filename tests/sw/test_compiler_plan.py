@@ -227,4 +227,4 @@ def test_imagenet_sized_layers_are_expressible() -> None:
             program.validate()
             assert (program.region_sizes[Region.WORK] < 96 * 112 * 112) == fusion
             # strips are not so thin that instructions outnumber what they do
-            assert program.instruction_count < (500 if fusion else 1500)
+            assert program.instruction_count < (1000 if fusion else 2000)
