@@ -14,8 +14,8 @@ from hw.spec.isa import Mode
 
 __all__ = ["Extent", "exec_cycles", "pick_mode"]
 
-_START = 48
-"""Cycles from one EXEC to the next that are not tiles: decode, first operands, last drain."""
+_NEXT = 8
+"""Cycles from the last step of an EXEC to the first one of the next, which overlaps with its drain."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,23 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
     channels = _blocks(extent.cout, rows)
     lines = extent.out_h
     if mode == Mode.GEMM and not depthwise:
-        cycles = sum(max(extent.cin * kh * kw, n) for n in channels) * lines * tiles
+        steps = extent.cin * kh * kw
+        cycles = sum(max(steps, n) for n in channels) * lines * tiles
+        if channels[-1] != channels[0]:
+            # the PEs of all rows must have finished the tile before
+            cycles += max(0, rows + config.cols - 1 - max(steps, channels[-1]))
     elif mode == Mode.GEMM:
         cycles = extent.cout * max(kh * kw, 1) * lines * tiles
     elif mode == Mode.STOS_CH:
-        cycles = sum(kh * max(n, kw) for n in channels) * lines * tiles
+        cycles = sum(kh * max(n, kw) for n in channels) * lines * tiles + channels[0] + kw
     elif mode == Mode.STOS_LN:
-        cycles = extent.cout * tiles * sum(_line_stream(n, extent) for n in _blocks(lines, rows))
+        streams = sum(_line_stream(n, extent) for n in _blocks(lines, rows))
+        cycles = extent.cout * tiles * streams + min(lines, rows) + kw
     else:
         taps = kh * kw if mode == Mode.MAX else 1
         cycles = extent.cout * taps * lines * tiles
-    return cycles + _START
+    # Where the next one reads the results it waits until the array has drained, about rows + cols; that is rarer.
+    return cycles + _NEXT + (rows + config.cols) // 4
 
 
 def _line_stream(lines: int, extent: Extent) -> int:

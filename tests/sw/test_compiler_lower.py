@@ -53,8 +53,10 @@ def test_a_row_filter_runs_by_channels_and_a_column_filter_by_lines() -> None:
     column = dataclasses.replace(row, kh=5, kw=1)
     assert pick_mode(EDGE8, row) == (Mode.STOS_CH, False)
     assert pick_mode(EDGE8, column) == (Mode.STOS_LN, False)
-    # few lines leave the rows of a line tile idle
-    assert pick_mode(EDGE8, dataclasses.replace(column, out_h=1)) == (Mode.STOS_CH, False)
+    # few lines leave the rows of a line tile idle while its taps run
+    native = dataclasses.replace(row, kh=5)
+    assert pick_mode(EDGE8, native) == (Mode.STOS_LN, False)
+    assert pick_mode(EDGE8, dataclasses.replace(native, out_h=1)) == (Mode.STOS_CH, False)
     assert pick_mode(EDGE8.twin(stos=False), row) == (Mode.GEMM, True)
 
 
