@@ -102,5 +102,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure CPU time of generation, beside emission of a submodule per PE."""
-    session.run(python(session), "bench/generation.py", *session.posargs, env={"PYTHONPATH": str(ROOT)}, external=True)
+    """Measure CPU time of generation, then networks' cycles beside their targets (arguments: only these, with them)."""
+    interpreter = python(session)
+    if not session.posargs:
+        session.run(interpreter, "bench/generation.py", env={"PYTHONPATH": str(ROOT)}, external=True)
+    session.run(interpreter, "-m", "sim.bench_targets", *session.posargs, external=True)

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.status import Status
@@ -23,11 +22,12 @@ from rich.status import Status
 from hw.generate import generate
 from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.isa import INSTRUCTION_BYTES
-from hw.spec.program import Program, write_atomic
+from hw.spec.program import Program
 from sim.backend import Int8Array, Result, SimulationError
 from sim.comparison import compare_regions
 from sim.inputs import read_inputs
 from sim.iss import IssBackend
+from sim.measurements import Measurements, Row, golden_sources
 from sim.memory import LATENCY
 from sim.run import report
 from sim.verilator.backend import VerilatorBackend
@@ -38,31 +38,7 @@ from sim.whole_report import markdown, table
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).parents[1]
-
-Row = dict[str, Any]
 _ERRORS = (ConfigError, ToolchainError, SimulationError, OSError, ValueError)
-
-
-class Measurements:
-    """Finished rows in a file, by case, each with the identity of all that decides its figures."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.rows: dict[str, Row] = json.loads(path.read_text())["rows"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            self.rows = {}
-
-    def find(self, case: Case, identity: str) -> Row | None:
-        """Return the row of a case, if it was measured with the same identity."""
-        row = self.rows.get(str(case))
-        return row if isinstance(row, dict) and row.get("identity") == identity else None
-
-    def keep(self, case: Case, row: Row) -> None:
-        """Add a row and write the file."""
-        self.rows[str(case)] = row
-        write_atomic(self.path, (json.dumps({"rows": self.rows}, indent=1) + "\n").encode())
 
 
 class Runner:
@@ -156,9 +132,7 @@ def _key(library: Path) -> str:
 def _identity(program: Program, dumped: Program, inputs: Mapping[str, Int8Array], library: Path) -> str:
     digest = hashlib.sha256(f"{program.config.hash_hex} {_key(library)} {LATENCY}".encode())
     parts = [program.image, dumped.image, *(inputs[name].tobytes() for name in sorted(inputs))]
-    for folder in (ROOT / "sim" / "iss", ROOT / "hw" / "spec"):
-        parts += [path.read_bytes() for path in sorted(folder.glob("*.py"))]
-    for part in parts:
+    for part in (*parts, *golden_sources()):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
