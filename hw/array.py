@@ -26,8 +26,13 @@ class Array(Component):
     """`rows` x `cols` PEs, GEMM and (optionally) ST-OS mode; timing as in ``array_timing`` of the architecture.
 
     Every cycle takes one step.  All inputs of a step are given in the same cycle, T below; the array skews what
-    needs skewing.  A step without work is all zeros (``w`` = 0).  The mode may change only while nothing is in
-    flight; in GEMM mode `tile_rows` may change between last steps that are rows + cols - 1 cycles apart or more.
+    needs skewing.  A step without work is all zeros (``w`` = 0).  In GEMM mode `tile_rows` may change between last
+    steps that are rows + cols - 1 cycles apart or more.
+
+    The mode may change while tiles finish and drain: to ST-OS `cols` cycles after the last GEMM step (the lines follow
+    its activations down the rows), with the first ``capture`` at least rows + cols - 1 cycles after it (when the last
+    PE has multiplied); to GEMM in the cycle after the last tap.  Rows of the later tile must not leave before those of
+    the earlier one, so its last step may have to wait.
 
     GEMM: ``w[i]`` times ``a[halo + j]`` is accumulated in PE (i, j); ``last`` marks a tile's last step.  Tiles may
     follow each other when the last steps are at least `tile_rows` cycles apart.
@@ -88,19 +93,19 @@ class Array(Component):
         stos: Value = self.stos if config.stos else Const(0, 1)
 
         # --- tile boundaries: `clear` reaches PE (i, j) i + j cycles after PE (0, 0) in GEMM, all at once in ST-OS
-        finish = Signal()  # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS)
-        m.d.comb += finish.eq(delayed(m, self.last, mac, name="finish", reset_less=False)[-1])
+        last = Signal(2)  # of a GEMM tile, of an ST-OS tile
+        m.d.comb += last.eq(Cat(self.last & ~stos, self.last & stos))
+        # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS).
+        finish, together = delayed(m, last, mac, name="finish", reset_less=False)[-1]
         tile_rows = delayed(m, self.tile_rows, mac, name="tile_rows")[-1]
         diagonal = Signal(rows + cols - 1)
-        m.d.sync += diagonal.eq(Cat(finish & ~stos, diagonal))
-        together = Signal()
-        m.d.comb += together.eq(finish & stos)
+        m.d.sync += diagonal.eq(Cat(finish, diagonal))
 
         gemm_rows = Signal(range(rows + 1))  # held: GEMM rows use it up to rows + cols cycles later
         with m.If(finish):
             m.d.sync += gemm_rows.eq(tile_rows)
         active_rows = Signal(range(rows + 1))
-        m.d.comb += active_rows.eq(Mux(stos, tile_rows, gemm_rows))
+        m.d.comb += active_rows.eq(Mux(together, tile_rows, gemm_rows))
         used = Signal(rows)
         m.d.comb += used.eq(Mux(self.flush, 0, lanes_below(m, active_rows, rows, name="used")))
 
@@ -119,12 +124,22 @@ class Array(Component):
         go = Signal(cols)
         m.d.comb += go.eq(Cat(go_first, go_next) | (go_stos | self.flush).replicate(cols))
 
+        # --- entering ST-OS: lines follow the last GEMM step down the rows, a row per cycle; the rows before them still
+        # shift in every cycle.  The PEs multiply by taps from the first capture on.
+        windows = Signal()  # are multiplied
+        shifting = Signal(rows)  # bit i: row i's `v` moves whether a line comes or not
+        if config.stos:
+            captured = Signal()
+            entered = Signal(max(rows - 1, 1))  # bit i: mode of row i + 1
+            m.d.sync += [captured.eq(stos & (captured | self.capture)), entered.eq(Cat(stos, entered))]
+            m.d.comb += [windows.eq(stos & captured), shifting.eq(~Cat(stos, entered))]
+
         # --- leaving ST-OS: column j's window still holds pixels until zeros have moved in from the left edge.  Its PEs
         # go on multiplying by the tap wire, then 0, for these j + 1 cycles; a GEMM step reaches them no earlier.
-        left_stos = Signal(cols)  # bit j: ST-OS mode was on within the last j + 1 cycles
-        use_taps = left_stos | stos.replicate(cols)
+        left_stos = Signal(cols)  # bit j: windows were multiplied within the last j + 1 cycles
+        use_taps = left_stos | windows.replicate(cols)
         if config.stos:
-            m.d.sync += left_stos.eq(Cat(stos, use_taps))
+            m.d.sync += left_stos.eq(Cat(windows, use_taps))
 
         # --- rows
         m.submodules.skew_a = skew_a = shared(platform, Skew, cols, PIXEL)
@@ -134,11 +149,12 @@ class Array(Component):
         taps = Signal(PIXEL * rows)
         cleared = Signal(rows + cols - 1)  # per diagonal: its PEs start a new tile
         m.d.comb += [
-            skew_a.i.eq(vector[PIXEL * halo :]),
-            skew_w.i.eq(tap),
+            # Lines and taps must not come out again behind a change of mode.
+            skew_a.i.eq(Mux(stos, 0, vector[PIXEL * halo :])),
+            skew_w.i.eq(Mux(stos, 0, tap)),
             # Halo lanes carry nothing in GEMM mode.
             top.eq(Mux(stos, vector, Cat(Const(0, PIXEL * halo), skew_a.o))),
-            taps.eq(Mux(stos, tap, 0)),
+            taps.eq(Mux(windows, tap, 0)),
             cleared.eq(diagonal | (together | self.flush).replicate(rows + cols - 1)),
         ]
         above: ValueLike = top
@@ -157,18 +173,19 @@ class Array(Component):
                 m.d.comb += block.d_in.eq(results)
             if config.stos:
                 m.d.comb += [
-                    block.stos.eq(self.stos),
+                    block.stos.eq(windows),
                     block.w_row.eq(taps[pixel_span]),
                     block.use_taps.eq(use_taps),
                     block.capture.eq(self.capture),
-                    block.v_en.eq(self.v_en | ~self.stos),
+                    block.v_en.eq(self.v_en.replicate(size) | shifting[first : first + size]),
                 ]
             above, results = block.v, Value.cast(block.d)
             first += size
         assert results is not None
 
-        # --- valid: one bit per row that moves exactly as column 0's results do
+        # --- valid: one bit per row that moves exactly as column 0's results do, and one that says which they are
         valid, held, take, keep = Signal(rows), Signal(rows), Signal(rows), Signal(rows)
+        of_stos = Signal(rows)
         m.d.comb += [
             take.eq((diagonal[:rows] | together.replicate(rows)) & used),
             keep.eq(held & ~go[0].replicate(rows)),
@@ -177,17 +194,20 @@ class Array(Component):
             held.eq(take | keep),
             valid.eq(take | (keep & valid) | (~keep & Cat(Const(0, 1), valid)[:rows])),
         ]
+        if config.stos:
+            moved = (keep & of_stos) | (~keep & Cat(Const(0, 1), of_stos)[:rows])
+            m.d.sync += of_stos.eq((take & together.replicate(rows)) | (~take & moved))
 
         # --- deskew: column j of a GEMM row arrives j cycles after column 0
-        gemm_valid = Signal()  # rows of ST-OS tiles must not come out again when the mode changes behind them
+        gemm_valid, stos_valid = Signal(), Signal()
         aligned_valid = Signal(cols - 1)
-        m.d.comb += gemm_valid.eq(valid[-1] & ~stos)
+        m.d.comb += [gemm_valid.eq(valid[-1] & ~of_stos[-1]), stos_valid.eq(valid[-1] & of_stos[-1])]
         m.d.sync += aligned_valid.eq(Cat(gemm_valid, aligned_valid))
         m.submodules.deskew = deskew = shared(platform, Skew, cols, NUMERICS.acc_width)
         m.d.comb += [
             deskew.i.eq(_reversed(results, NUMERICS.acc_width)),
-            self.out_valid.eq(Mux(stos, valid[-1], aligned_valid[-1])),
-            self.out.eq(Mux(stos, results, _reversed(deskew.o, NUMERICS.acc_width))),
+            self.out_valid.eq(stos_valid | aligned_valid[-1]),
+            self.out.eq(Mux(stos_valid, results, _reversed(deskew.o, NUMERICS.acc_width))),
         ]
         return m
 

@@ -42,8 +42,10 @@ class ExecUnit(Component):
       but the one before have been written): its steps follow those of the one before as tiles of one instruction do.
     * Its first tile may end when the rows will meet neither those of the one before nor its configuration in the
       writer.  A pooling instruction must have left the writer altogether.
-    * Between GEMM and ST-OS the array changes its mode behind the last row.  VEC and MAX, which use a running maximum
-      per column (of one pixel: VEC) in place of the array, need not wait for it but for their turn in the writer.
+    * Between GEMM and ST-OS the array changes its mode while rows drain: ST-OS loads lines behind the last activations
+      of GEMM, and captures the first one when the last PE has multiplied; GEMM starts behind the last tap.
+    * VEC and MAX, which use a running maximum per column (of one pixel: VEC) in place of the array, wait only for their
+      turn in the writer.
 
     If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6).  ``done``
     comes in order.
@@ -192,6 +194,7 @@ class ExecUnit(Component):
         fresh = Signal()  # no tile has ended
         due = Signal(range(array.LATENCY_GEMM + config.rows + OPERAND_LATENCY + writer.NEXT_INSTRUCTION))
         array_stos = Signal()  # the array's mode, for steps issued now
+        passing = Signal(range(config.rows + config.cols))  # cycles until the last GEMM step has passed all PEs
         unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
         hold, hold_end = Signal(), Signal()
         m.d.comb += [
@@ -236,6 +239,7 @@ class ExecUnit(Component):
                 stos.start.eq(start & is_stos),
                 stos.hold.eq(hold),
                 stos.hold_end.eq(hold_end),
+                stos.hold_capture.eq(passing != 0),
             ]
             with m.If(is_stos):
                 use(stos, stos.tap)
@@ -272,9 +276,12 @@ class ExecUnit(Component):
             m.d.sync += due.eq(due - 1)
         with m.If(start):
             m.d.sync += fresh.eq(1)
-        # The array may change its mode for steps that reach it behind the last row.
-        mode_change = writer.NEXT_INSTRUCTION + OPERAND_LATENCY
-        with m.If(running & ~direct & (due <= mode_change)):
+        # The array's mode: a GEMM step passes column 0's first PE at once, the last PE rows + cols - 2 cycles later.
+        with m.If(gemm.issue & ~direct):
+            m.d.sync += passing.eq(config.rows + config.cols - 2)
+        with m.Elif(passing != 0):
+            m.d.sync += passing.eq(passing - 1)
+        with m.If(running & ~direct & (~is_stos | (passing <= config.rows))):
             m.d.sync += array_stos.eq(is_stos)
 
         # --- weights: memory, then a register that is zero when no step is under way

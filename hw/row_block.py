@@ -36,7 +36,8 @@ class RowBlock(Component):
     used : rows bits, in
     v_in, v, d_in, d
         Chains, from the row above the block and to the one below it.
-    go, stos, use_taps, capture, v_en
+    v_en : rows bits, in
+    go, stos, use_taps, capture
         For all rows.
     """
 
@@ -54,7 +55,8 @@ class RowBlock(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "use_taps": In(cols), "w_row": In(pixels(rows)), "capture": In(1), "v_en": In(1)}
+            ports |= {"stos": In(1), "use_taps": In(cols), "w_row": In(pixels(rows))}
+            ports |= {"capture": In(1), "v_en": In(rows)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -78,7 +80,7 @@ class RowBlock(Component):
                     row.use_taps.eq(self.use_taps),
                     row.w_row.eq(self.w_row[index]),
                     row.capture.eq(self.capture),
-                    row.v_en.eq(self.v_en),
+                    row.v_en.eq(self.v_en[index]),
                 ]
             above, results = row.v, row.d
         m.d.comb += [self.v.eq(above), self.d.eq(results)]

@@ -48,6 +48,8 @@ class StosSequencer(Component):
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
     hold_end : in
         Capture no line whose taps end a tile; may rise only while not active.
+    hold_capture : in
+        Capture no line; may rise only while not active.
     load : out
         A line's read is granted in this cycle.
     capture : out
@@ -66,6 +68,7 @@ class StosSequencer(Component):
                 "start": In(1),
                 "hold": In(1),
                 "hold_end": In(1),
+                "hold_capture": In(1),
                 "active": Out(1),
                 "operand": Out(operand_signature(config)),
                 "load": Out(1),
@@ -305,7 +308,7 @@ class StosSequencer(Component):
         tap = Signal(step_layout(config))
         held = Signal()
         m.d.comb += [
-            held.eq(waiting.last & self.hold_end),
+            held.eq((waiting.last & self.hold_end) | self.hold_capture),
             self.tap.eq(taps_left != 0),
             self.weight_addr.eq(tap_weight),
             self.lane.eq(tap.lane),

@@ -13,10 +13,6 @@ __all__ = ["NEXT_INSTRUCTION", "ExecUnit"]
 NEXT_INSTRUCTION = 3
 """Cycles from an instruction's last row at the result writer to the next one's first, at least."""
 
-_MODE_CHANGE = 2
-"""Cycles before the last row in which the array may take up its other mode, for steps that follow it."""
-
-
 LONG_AGO = -(1 << 30)
 
 
@@ -48,8 +44,10 @@ class ExecUnit:
 
         begin = max(now + cost.begin, self._older_done if instruction["overlap"] else before.done)
         if not direct and stos != self._stos:
-            begin = max(begin, max(now + 2, before.last_row - _MODE_CHANGE) + 1)
             self._stos = stos
+            if stos:  # lines follow the last GEMM step; the first is captured when that has passed all PEs
+                wait = config.cols + max(0, config.rows - 1 - cost.first_rows)
+                begin = max(begin, self._gemm_end + wait)
         # Rows of two EXECs are apart, those that are pooled until they are written (of ST-OS the capture is held).
         pooled = before.pooled + (instruction["kw"] if stos else 0)
         end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, pooled)

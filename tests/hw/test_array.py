@@ -54,9 +54,10 @@ class ArrayBench:
         sim.run()
 
     def mode(self, cycle: int) -> bool:
-        return self.stos_from is not None and cycle >= self.stos_from
+        return self.stos_from is not None and self.stos_from <= cycle < self.stos_until
 
     stos_from: int | None = None
+    stos_until: int = 1 << 30
 
 
 def gemm_schedule(
@@ -202,3 +203,33 @@ def test_streaming_columns_after_gemm(config: AcceleratorConfig) -> None:
         expected += lines  # row used-1 holds the first line and leaves first
     bench.run(2 * rows + cols + 10)
     assert [row for _, row in bench.rows] == expected
+
+
+@pytest.mark.parametrize(
+    "config", [*STOS, small(2, 14), small(7, 3, max_kernel=3, pipeline_mac=True)], ids=[*STOS_IDS, "2x14", "7x3-pipe"]
+)
+def test_modes_follow_each_other_while_rows_drain(config: AcceleratorConfig) -> None:
+    """Lines right behind the last GEMM step, the first capture when it has passed, GEMM right behind the last tap."""
+    rng = np.random.default_rng(4)
+    rows, cols, halo = config.rows, config.cols, config.halo
+    used = max(1, rows - 1)
+    bench = ArrayBench(config)
+    before, _, end = gemm_schedule(bench, rng, [(3, rows), (5, rows)], 0)
+    plane = rng.integers(-128, 128, (used + 1, config.read_lanes))
+    taps = rng.integers(-128, 128, 2)
+    load = bench.stos_from = end + cols
+    for s in range(used):
+        bench.step(load + s, v_en=1, a=[int(x) for x in plane[s]])
+    captures = [max(load + used, end + rows + cols - 1)]
+    bench.step(captures[0] + 1, v_en=1, a=[int(x) for x in plane[used]])
+    # The tile's first row leaves behind the last one of GEMM.
+    last_out = end + bench.dut.LATENCY_GEMM + rows - 1
+    captures.append(max(captures[0] + 2, last_out - bench.dut.LATENCY_STOS + used - 1))
+    for index, capture in enumerate(captures):
+        bench.step(capture, capture=1)
+        bench.step(capture + 1, w=[int(taps[index])] * rows, last=index, tile_rows=used)
+    bench.stos_until = captures[1] + 2
+    lines = [(taps[0] * plane[y] + taps[1] * plane[y + 1])[halo:].tolist() for y in range(used)]
+    after, _, _ = gemm_schedule(bench, rng, [(1, rows), (4, rows)], captures[1] + 2)
+    bench.run(2 * rows + cols + 10)
+    assert [row for _, row in bench.rows] == before + lines + after
