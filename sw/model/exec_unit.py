@@ -33,21 +33,17 @@ class ExecUnit:
         self.config = config
         self._before = _Before()
         self._older_done = LONG_AGO  # end of the EXEC before that
-        self._stos = False  # the array's mode
         self._gemm_end, self._gemm_rows = LONG_AGO, 0  # of the last tile in GEMM mode
 
     def accept(self, now: int, instruction: Instruction, cost: ExecCycles) -> tuple[int, int]:
         """Accept an EXEC, given what it takes on its own; return when it is done, and when the next one can be."""
         config, before = self.config, self._before
         mode = instruction["mode"]
-        direct, stos = mode in (Mode.VEC, Mode.MAX), mode in (Mode.STOS_CH, Mode.STOS_LN)
+        stos = mode in (Mode.STOS_CH, Mode.STOS_LN)
 
         begin = max(now + cost.begin, self._older_done if instruction["overlap"] else before.done)
-        if not direct and stos != self._stos:
-            self._stos = stos
-            if stos:  # lines follow the last GEMM step; the first is captured when that has passed all PEs
-                wait = config.cols + max(0, config.rows - 1 - cost.first_rows)
-                begin = max(begin, self._gemm_end + wait)
+        if stos:  # lines follow the last GEMM step; the first one is captured when that has passed all PEs
+            begin = max(begin, self._gemm_end + config.cols + max(0, config.rows - 1 - cost.first_rows))
         # Rows of two EXECs are apart, those that are pooled until they are written (of ST-OS the capture is held).
         pooled = before.pooled + (instruction["kw"] if stos else 0)
         end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, pooled)
