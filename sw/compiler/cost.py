@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode
 
-__all__ = ["Extent", "exec_cycles", "pick_mode"]
+__all__ = ["Extent", "drain_cycles", "exec_cycles", "pick_mode"]
 
 _NEXT = 8
 """Cycles from the last step of an EXEC to the first one of the next, which overlaps with its drain."""
+
+_OUTPUT = 20
+"""Stages from the array to a result's place, and from there back to the array."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,14 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
         cycles = extent.cout * taps * lines * tiles
     # Where the next one reads the results it waits until the array has drained, about rows + cols; that is rarer.
     return cycles + _NEXT + (rows + config.cols) // 4
+
+
+def drain_cycles(config: AcceleratorConfig, mode: Mode, cout: int) -> int:
+    """Estimate what an EXEC costs more if the next one waits for its results: until its last row has left the array."""
+    rows = min(config.rows, cout)
+    if mode == Mode.GEMM:
+        return max(0, config.rows + config.cols + rows + _OUTPUT - _START)
+    return max(0, config.rows + rows + _OUTPUT - _START) if mode in (Mode.STOS_CH, Mode.STOS_LN) else 0
 
 
 def _line_stream(lines: int, extent: Extent) -> int:

@@ -15,18 +15,21 @@ from functools import cached_property
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Opcode, Region, ResidualOp
 from hw.spec.program import PARAM_DTYPE
-from sw.compiler.cost import exec_cycles
+from sw.compiler.cost import drain_cycles, exec_cycles
 from sw.compiler.lower import Kernel
 from sw.compiler.storage import Storage, views_of
 from sw.compiler.tiling import MAX_WIDTH, TRANSFER_START, Residency, Tiling, param_ring, weight_ring
 from sw.compiler.windows import Item, Schedule, line_views, progress, schedule
 
-__all__ = ["Choice", "Fuser", "Path", "constant_bytes", "window_shapes"]
+__all__ = ["Choice", "Fuser", "Path", "constant_bytes", "single_cost", "window_shapes"]
 
 Shape = tuple[int, int, int]
 
 _LONGEST = 24
 """Kernels in a group at most, for the compiler's time."""
+
+_LOST = 0.2
+"""Share of a transfer's cycles that execution beside it loses: both use the scratchpad's ports."""
 
 _FULL = 0.95
 """Share of the scratchpad that a group may fill by estimate; the rest is lost between tensors."""
@@ -151,17 +154,22 @@ class Fuser:
         cycles = 0
         moved = {Opcode.LOAD: 0.0, Opcode.STORE: 0.0}
         ends = {Opcode.LOAD: 0.0, Opcode.STORE: 0.0}
+        before: Kernel | None = None
         for item in plan.items:
             kernel = group[item.kernel]
             if item.opcode == Opcode.EXEC:
                 extent = kernel.extent(kernel.map_shape[0], item.lines[1] - item.lines[0])
                 cycles += exec_cycles(config, kernel.mode, kernel.depthwise, extent)
+                if before is not None and (before.mode != kernel.mode or _reads(kernel, before)):
+                    cycles += drain_cycles(config, before.mode, before.map_shape[0])
+                before = kernel
                 continue
             cost = self._transfer(item, kernel, windows)
             moved[item.opcode] += cost
             # nothing runs beside the first load and the last store
             ends[item.opcode] = cost if item.opcode == Opcode.STORE else ends[item.opcode] or cost
-        return max(cycles + sum(ends.values()), *moved.values())
+        cycles += drain_cycles(config, group[-1].mode, group[-1].map_shape[0])
+        return max(cycles + sum(ends.values()) + _LOST * sum(moved.values()), *moved.values())
 
     def _transfer(self, item: Item, kernel: Kernel, windows: Mapping[str, Shape]) -> float:
         shape = windows[item.storage] if item.opcode == Opcode.LOAD else kernel.target.shape
@@ -171,22 +179,27 @@ class Fuser:
     # --- the path --------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[tuple[int, int]]:
-        """Return the ranges of kernels around tensors that live in DRAM, to where little is alive at both ends."""
+        """Return the ranges of kernels around tensors in DRAM and network inputs, from narrow stop to narrow stop."""
+        last = len(self.kernels)
+        narrow = self._narrow(0, last)
+        found: list[tuple[int, int]] = []
+        for storage in sorted(self.storages.values(), key=lambda storage: storage.first):
+            if storage.region != Region.INPUT and (storage.resident or storage.first == storage.last):
+                continue
+            low = max(stop for stop in narrow if stop <= storage.first)
+            high = min(stop for stop in narrow if stop > storage.last)
+            if found and low <= found[-1][1]:
+                low, high = found[-1][0], max(high, found.pop()[1])
+            found.append((low, high))
+        return found
+
+    def _narrow(self, low: int, high: int) -> set[int]:
+        """Return the stops from `low` to `high` at which no more is alive than at those beside them; and both ends."""
         alive = [
             sum(self.storages[name].size for name in self._crossing(stop)) for stop in range(len(self.kernels) + 1)
         ]
-        spilled = [(s.first, s.last + 1) for s in self.storages.values() if not s.resident and s.last > s.first]
-        found: list[tuple[int, int]] = []
-        for low, high in sorted(spilled):
-            while alive[low] > alive[max(low - 1, 0)]:
-                low -= 1
-            while alive[high] > alive[min(high + 1, len(self.kernels))]:
-                high += 1
-            if found and low <= found[-1][1]:
-                before = found.pop()
-                low, high = min(low, before[0]), max(high, before[1])
-            found.append((low, high))
-        return found
+        inner = {stop for stop in range(low + 1, high) if alive[stop] <= min(alive[stop - 1], alive[stop + 1])}
+        return inner | {low, high}
 
     def path(self, low: int, high: int) -> Path:
         """Return the cheapest way through kernels `low` to `high` - 1.
@@ -194,21 +207,17 @@ class Fuser:
         What lives on beyond either end stays where it is; all else is on chip or in DRAM, stop by stop.
         """
         live = {stop: self._crossing(stop) for stop in range(low, high + 1)}
-        sizes = {stop: sum(self.storages[name].size for name in names) for stop, names in live.items()}
-        narrow = {stop for stop in range(low + 1, high) if sizes[stop] <= min(sizes[stop - 1], sizes[stop + 1])} | {
-            low,
-            high,
-        }
+        narrow = self._narrow(low, high)
         fixed = {name for name in (*live[low], *live[high]) if self.storages[name].resident}
         free = {name for names in live.values() for name in names} - {*live[low], *live[high]}
-        best: dict[tuple[int, frozenset[str]], Path] = {(low, frozenset(live[low] & fixed)): Path((), frozenset(), 0)}
+        best: dict[tuple[int, frozenset[str]], Path] = {(low, live[low] & fixed): Path((), frozenset(), 0)}
         for start in range(low, high):
             for kept, path in [(kept, path) for (stop, kept), path in best.items() if stop == start]:
                 longest = min(high, start + _LONGEST) if start in narrow else start + 1
                 for stop in range(start + 1, longest + 1):
                     if stop > start + 1 and stop not in narrow:
                         continue
-                    for after in {frozenset(live[stop] & fixed), frozenset(live[stop] & (fixed | free))}:
+                    for after in dict.fromkeys((live[stop] & fixed, live[stop] & (fixed | free))):
                         if (live[start] & live[stop] & kept) != (live[start] & live[stop] & after):
                             continue
                         cost = self._step(start, stop, kept, after)
@@ -245,8 +254,21 @@ class Fuser:
         )
         alone = [view.storage for view in views_of(kernel) if view.storage not in resident and on_chip(view.storage)]
         room -= sum(self.storages[name].size for name in alone)
+        tiling = next((tiling for tiling in self.tilings(start, residency) if tiling.buffer_bytes <= room), None)
+        if tiling is None:
+            return math.inf
         wait = sum(self.storages[name].first_load(self.config) for name in alone)
-        return next((t.cost + wait for t in self.tilings(start, residency) if t.buffer_bytes <= room), math.inf)
+        return wait + single_cost(kernel, tiling, self.config, on_chip)
+
+
+def single_cost(kernel: Kernel, tiling: Tiling, config: AcceleratorConfig, on_chip: Callable[[str], bool]) -> float:
+    """Return the cycles of a kernel by itself, comparable with those of a group."""
+    moved = sum(view.size for view in views_of(kernel) if not on_chip(view.storage)) / config.axi_bytes
+    return tiling.cost + _LOST * moved + drain_cycles(config, kernel.mode, kernel.map_shape[0])
+
+
+def _reads(kernel: Kernel, before: Kernel) -> bool:
+    return any(view.storage == before.target.storage for view in line_views(kernel))
 
 
 def _least(windows: Mapping[str, Shape], group: Sequence[Kernel], pieces: Sequence[Sequence[tuple[int, int]]]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Region
 from sw.compiler.errors import CompileError
-from sw.compiler.fusion import Choice, Fuser
+from sw.compiler.fusion import Choice, Fuser, single_cost
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel
 from sw.compiler.memory import Arena
@@ -189,8 +189,13 @@ class _Planner:
         return storages, plans
 
     def _cost(self, storages: dict[str, Storage], plans: Plans) -> float:
-        cycles = sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in plans)
-        return cycles + sum(storage.first_load(self.config) for storage in storages.values())
+        cycles = sum(storage.first_load(self.config) for storage in storages.values())
+        for item in plans:
+            if isinstance(item, GroupPlan):
+                cycles += item.choice.cost
+            else:
+                cycles += single_cost(item.kernel, item.tiling, self.config, lambda name: storages[name].resident)
+        return cycles
 
     def _victim(self, indices: range, storages: dict[str, Storage]) -> Storage | None:
         """Return the tensor to send to DRAM: the largest that the kernels do not touch, else the largest they touch."""
@@ -231,7 +236,7 @@ class _Planner:
                         raise _DoesNotFit(index, storage.size, _live(storages, index, stop))
                     storage.base = place
             if index in stops:
-                plans.append(self._fit_group(index, stop, fuser, storages, arena))
+                plans.append(self._fit_group(index, stop, fuser, storages, arena, tight))
             else:
                 plans.append(_fit(index, self.kernels[index], self._choices(index, storages), storages, arena))
             for storage in storages.values():
@@ -249,32 +254,42 @@ class _Planner:
         )
         return self.tilings(index, residency)
 
-    def _fit_group(self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena) -> GroupPlan:
+    def _fit_group(
+        self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena, tight: set[str]
+    ) -> GroupPlan:
         """Take the cheapest way to run a group whose windows find room."""
         kernels = tuple(self.kernels[first:stop])
         resident = frozenset(name for name, storage in storages.items() if storage.resident)
-        met: dict[str, set[str]] = {}
-        for kernel in kernels:
-            names = {view.storage for view in views_of(kernel)}
-            for name in names:
-                met.setdefault(name, set()).update(names - {name})
+        live = _live(storages, first, stop)
         for percent in (100, 90, 80, 65, 50):
             for choice in fuser.choices(first, stop, resident, arena.free_bytes * percent // 100):
-                trial = arena.copy()
-                placed: dict[str, tuple[int, ...]] = {}
-                # the largest first
-                for name, window in sorted(choice.schedule.windows.items(), key=lambda item: -item[1].size):
-                    others = [(s.base, s.base + s.size) for n in sorted(met[name]) if (s := storages[n]).resident]
-                    for other in sorted(met[name] & placed.keys()):
-                        size = choice.schedule.windows[other].size
-                        others += [(base, base + size) for base in placed[other]]
-                    bases = [trial.allocate(window.size, others) for _ in range(window.copies)]
-                    if any(base is None for base in bases):
-                        break
-                    placed[name] = tuple(base for base in bases if base is not None)
-                else:
-                    return GroupPlan(first, kernels, choice, placed)
-        raise _DoesNotFit(first, arena.size, _live(storages, first, stop))
+                for close in (False, True):
+                    placed = _windows(kernels, choice, storages, arena.copy(), close=close)
+                    if placed is not None:
+                        return GroupPlan(first, kernels, choice, placed)
+            if not tight.issuperset(live):
+                break
+        raise _DoesNotFit(first, arena.size, live)
+
+
+def _windows(
+    kernels: Sequence[Kernel], choice: Choice, storages: dict[str, Storage], arena: Arena, *, close: bool
+) -> dict[str, tuple[int, ...]] | None:
+    """Return places for a group's windows, the largest first, beside each other or in different banks; None if none."""
+    met: dict[str, dict[str, None]] = {}
+    for kernel in kernels:
+        names = [view.storage for view in views_of(kernel)]
+        for name in names:
+            met.setdefault(name, {}).update(dict.fromkeys(names))
+    windows, placed = choice.schedule.windows, dict[str, tuple[int, ...]]()
+    for name, window in sorted(windows.items(), key=lambda item: -item[1].size):
+        others = [(s.base, s.base + s.size) for other in met[name] if (s := storages[other]).resident]
+        others += [(base, base + windows[n].size) for n in met[name] if n in placed for base in placed[n]]
+        bases = [arena.allocate(window.size, others, tight=close) for _ in range(window.copies)]
+        if None in bases:
+            return None
+        placed[name] = tuple(base for base in bases if base is not None)
+    return placed
 
 
 def _live(storages: dict[str, Storage], first: int, stop: int) -> list[str]:
