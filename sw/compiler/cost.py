@@ -64,16 +64,19 @@ def exec_cycles(config: AcceleratorConfig, mode: Mode, depthwise: bool, extent: 
     else:
         taps = kh * kw if mode == Mode.MAX else 1
         cycles = extent.cout * taps * lines * tiles
+    return cycles + _next(config)
+
+
+def _next(config: AcceleratorConfig) -> int:
     # Where the next one reads the results it waits until the array has drained, about rows + cols; that is rarer.
-    return cycles + _NEXT + (rows + config.cols) // 4
+    return _NEXT + (config.rows + config.cols) // 4
 
 
 def drain_cycles(config: AcceleratorConfig, mode: Mode, cout: int) -> int:
     """Estimate what an EXEC costs more if the next one waits for its results: until its last row has left the array."""
-    rows = min(config.rows, cout)
-    if mode == Mode.GEMM:
-        return max(0, config.rows + config.cols + rows + _OUTPUT - _START)
-    return max(0, config.rows + rows + _OUTPUT - _START) if mode in (Mode.STOS_CH, Mode.STOS_LN) else 0
+    drain = {Mode.GEMM: config.rows + config.cols + min(config.rows, cout)}
+    drain |= dict.fromkeys((Mode.STOS_CH, Mode.STOS_LN), config.rows)
+    return max(0, drain.get(mode, 0) + _OUTPUT - _next(config))
 
 
 def _line_stream(lines: int, extent: Extent) -> int:

@@ -17,7 +17,10 @@ from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel, lower
 from sw.compiler.plan import GroupPlan, Plan, plan
 from sw.compiler.tiling import input_lines
+from sw.compiler.traffic import traffic
 from sw.compiler.windows import line_views, progress
+from sw.frontends.networks import quantised_network
+from sw.frontends.torch_export import import_program
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer
 from tests.sw.random_networks import CONFIGS, compile_in_smallest, random_network
@@ -144,6 +147,28 @@ def test_constants_of_a_group_are_loaded_once() -> None:
     program = compile_graph(graph, SMALL)
     loads = [i for i in program.instructions() if i.opcode == Opcode.LOAD and i["target"] != Target.ACT]
     assert len({i["dram_offset"] for i in loads}) == len(loads)
+
+
+@pytest.mark.slow
+def test_no_wide_map_of_mobilenet_v2_reaches_dram() -> None:
+    """With 256 KiB only narrow maps between blocks do, with 512 KiB and more nothing but the result."""
+    found = quantised_network("mobilenet_v2:fuse_half", random_weights=True)
+    graph = import_program(found.exported, name=found.name, meta=found.meta)
+    moved = {
+        (name, fusion): traffic(compile_graph(graph, PRESETS[name], fusion=fusion))
+        for name in ("edge16", "edge32", "edge64")
+        for fusion in (False, True)
+    }
+    for name in ("edge16", "edge32", "edge64"):
+        assert moved[name, True].total("stored") < moved[name, False].total("stored") / 8
+        assert moved[name, True].total("activations") < moved[name, False].total("activations") / 3
+    assert moved["edge32", True].stored == moved["edge64", True].stored == 1000
+    program = compile_graph(graph, PRESETS["edge16"])
+    wide = {
+        layer.name for layer in program.layers if layer.kind in ("fuse_row", "fuse_col") or layer.name[-4:] == ".0.0"
+    }
+    layers = zip(program.layers, moved["edge16", True].layers, strict=True)
+    assert [layer.name for layer, bytes_ in layers if bytes_.output != "on chip" and layer.name in wide] == []
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
