@@ -8,6 +8,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.fields import FieldError
 from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Opcode, Region, encode
 from hw.spec.program import Layer, Program, TensorSpec
+from sw.compiler.arrival import split_first
 from sw.compiler.emit import emit
 from sw.compiler.errors import CompileError
 from sw.compiler.fuse import fuse_pool, fuse_residual
@@ -73,7 +74,7 @@ def compile_graph(
     kernels, views = lower(graph, config)
     placed = plan(graph, kernels, views, config, store_all=dump_tensors, fusion=fusion)
     steps, blobs = emit(placed, config)
-    steps = place_loads(steps, config)
+    steps = place_loads(split_first(steps), config)
     names = [kernel.name for kernel in kernels]
     image = _image(steps, blobs, order_steps(steps), names, config)
     layers = tuple(

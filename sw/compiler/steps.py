@@ -85,6 +85,10 @@ class Step:
     reads: list[Span] = field(default_factory=list)
     writes: list[Span] = field(default_factory=list)
 
+    def __getitem__(self, name: str) -> int:
+        """Return a field's value; 0 if it has none."""
+        return self.values.get(name, 0)
+
     @property
     def queue(self) -> Queue:
         """Queue that runs it."""
