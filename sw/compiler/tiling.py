@@ -189,8 +189,8 @@ def _variants(
 
     loaded_lines = sum(stop - start for start, stop in (input_lines(kernel, *strip) for strip in strips))
     source_total = 0 if residency.source else cin * in_w * loaded_lines
-    moved = 0 if kernel.residual is None or residency.residual else kernel.residual.size
-    moved += 0 if residency.target else cout * height * width
+    second_total = 0 if kernel.residual is None or residency.residual else kernel.residual.size
+    target_total = 0 if residency.target else cout if kernel.pool is not None else cout * height * width
     cycles = 0
     for count, (n, rest) in _distinct(cout, channels):
         for times, (h, tail) in _distinct(height, lines):
@@ -203,12 +203,20 @@ def _variants(
     for group_outer in (False, True) if len(strips) > 1 and len(groups) > 1 else (False,):
         again_weights = 1 if group_outer or fit else len(strips)
         again_source = len(groups) if group_outer and kernel.dense else 1
-        moves = (source_total * again_source + moved) / config.axi_bytes
-        if moves:
-            # every line range of a channel is a row of its own, and ends in a beat that is not full
-            rows = len(strips) * ((0 if residency.source else cin * again_source) + (0 if residency.target else cout))
-            moves += pieces * TRANSFER_START + (rows if len(strips) > 1 else 0)
-        traffic = moves + const_bytes * again_weights / config.axi_bytes
+        # every line range of a channel is a row of its own, and ends in a beat that is not full
+        ends = len(strips) if len(strips) > 1 else 0
+        loads = (source_total * again_source + second_total) / config.axi_bytes
+        if loads:
+            loads += pieces * TRANSFER_START + (0 if residency.source else ends * cin * again_source)
+        stores = target_total / config.axi_bytes
+        if stores:
+            stores += pieces * TRANSFER_START + ends * cout
+        traffic = loads + const_bytes * again_weights / config.axi_bytes
+        # With two buffers loads, execution and stores go on side by side but for the first and last pieces; constants
+        # arrive ahead of time.
+        serial = cycles + loads + stores
+        longest = max(cycles, loads, stores)
+        abreast = longest + (serial - longest) / pieces
         source_pieces = pieces if not kernel.dense or group_outer else len(strips)
         for copies in (2, 1) if pieces > 1 else (1,):
             yield Tiling(
@@ -223,8 +231,7 @@ def _variants(
                 else (1, cout)
                 if gated
                 else (min(copies, pieces), out_bytes),
-                # constants arrive ahead of time; strips do beside execution if there are two buffers, but for the first
-                cost=max(cycles + (moves if copies == 1 else min(cycles, moves) / pieces), traffic),
+                cost=max(serial if copies == 1 else abreast, traffic),
             )
 
 
