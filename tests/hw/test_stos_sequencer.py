@@ -245,3 +245,39 @@ def test_folded_lines_beyond_every_pointer_are_an_error(in_h: int, in_pitch: int
     simulator.add_testbench(bench)
     simulator.run()
     assert errors == [1]
+
+
+@pytest.mark.parametrize("kw", [1, 3])
+def test_a_held_capture_keeps_the_first_lines_only(kw: int) -> None:
+    """Lines load, wait, and go on as if nothing had been once they are captured."""
+    config = CONFIGS[0]
+    f = fields(mode=Mode.STOS_LN, kh=2, kw=kw, out_h=3, cout=2)
+    held_for, logs = 20, []
+    for held in (0, held_for):
+        dut, log = StosSequencer(config), []
+
+        async def bench(ctx, dut=dut, log=log, held=held) -> None:
+            ctx.set(dut.cfg, f)
+            ctx.set(dut.operand.req.ready, 1)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            cycle = 0
+            while ctx.get(dut.active):
+                ctx.set(dut.hold_capture, cycle < held)
+                names = ("load", "capture", "tap", "last")
+                log.append((cycle, [name for name in names if ctx.get(getattr(dut, name))]))
+                await ctx.tick()
+                cycle += 1
+
+        simulator = Simulator(dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+        logs.append(log)
+    free, late = ([(cycle, names) for cycle, names in log if names] for log in logs)
+    first = next(index for index, (_, names) in enumerate(free) if "capture" in names)
+    assert late[:first] == free[:first]
+    assert late[first][0] == held_for
+    delay = held_for - free[first][0]
+    assert [(cycle - delay, names) for cycle, names in late[first:]] == free[first:]
