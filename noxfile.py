@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | pretrained | rtl | model``.
+"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | bench-peers | pretrained | rtl | model``.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -107,3 +107,13 @@ def bench(session: nox.Session) -> None:
     if not session.posargs:
         session.run(interpreter, "bench/generation.py", env={"PYTHONPATH": str(ROOT)}, external=True)
     session.run(interpreter, "-m", "sim.bench_targets", *session.posargs, external=True)
+
+
+@nox.session(name="bench-peers", venv_backend="venv", reuse_venv=True)
+def bench_peers(session: nox.Session) -> None:
+    """Run SCALE-Sim beside the cycle model on the same layers (arguments go to bench/peers.py)."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
+    session.install("--quiet", *project["optional-dependencies"]["peers"])  # an environment with nothing else
+    env = {"PYTHONPATH": str(ROOT)}
+    command = [python(session), "bench/peers.py", "--scalesim", str(Path(session.bin) / "python")]
+    session.run(*command, *session.posargs, env=env, external=True)

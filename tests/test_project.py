@@ -70,7 +70,7 @@ def third_party(path: Path) -> set[str]:
     return (
         tops
         - set(sys.stdlib_module_names)
-        - {"hw", "sw", "sim", "tests"}
+        - {"hw", "sw", "sim", "tests", "bench"}
         - {file.stem for file in path.parent.glob("*.py")}
     )
 
@@ -85,7 +85,7 @@ def test_extras_cover_everything() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     named = set(re.fullmatch(r"rowcast\[(.*)\]", everything)[1].split(","))
-    assert named == set(extras) - {"all", "dev", "pretrained"}  # weights come only by name
+    assert named == set(extras) - {"all", "dev", "pretrained", "peers"}  # these come only by name
 
 
 def test_torch_is_pinned() -> None:

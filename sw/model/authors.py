@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
-from sw.compiler.ir import Conv, Graph, Linear
+from sw.compiler.ir import Graph
+from sw.model.shapes import LayerShape, graph_shapes
 
-__all__ = ["depthwise_cycles", "fuse_cycles", "gemm_cycles", "network_cycles"]
+__all__ = ["depthwise_cycles", "fuse_cycles", "gemm_cycles", "layer_cycles", "network_cycles"]
 
 
 def gemm_cycles(m: int, k: int, n: int, rows: int, cols: int) -> int:
@@ -45,20 +46,16 @@ def fuse_cycles(lines: int, width: int, kernel: int, stride: int, rows: int, col
     return math.ceil(math.ceil(lines / rows) / stride * (cols + kernel) * math.ceil(padded / cols))
 
 
+def layer_cycles(shape: LayerShape, rows: int, cols: int) -> int:
+    """Cycles of one convolution or linear layer."""
+    kh, kw = shape.kernel
+    if shape.groups == 1:
+        return gemm_cycles(shape.pixels, shape.depth, shape.outputs, rows, cols)
+    if kh > 1 and kw > 1:
+        return depthwise_cycles(shape.outputs, shape.pixels, kh * kw, rows, cols)
+    return fuse_cycles(shape.height * shape.channels, shape.width, max(kh, kw), max(shape.stride), rows, cols)
+
+
 def network_cycles(graph: Graph, rows: int, cols: int) -> int:
     """Cycles of all convolutions and linear layers of a network; everything else is free in this model."""
-    total = 0
-    for op in graph.ops:
-        if isinstance(op, Linear):
-            total += gemm_cycles(1, op.weight.shape[1], op.weight.shape[0], rows, cols)
-        elif isinstance(op, Conv):
-            out = op.pooled or graph[op.output]
-            kh, kw = op.kernel
-            if op.groups == 1:
-                total += gemm_cycles(out.plane, op.weight[0].size, op.weight.shape[0], rows, cols)
-            elif kh > 1 and kw > 1:
-                total += depthwise_cycles(op.weight.shape[0], out.plane, kh * kw, rows, cols)
-            else:
-                channels, height, width = graph[op.input].shape
-                total += fuse_cycles(height * channels, width, max(kh, kw), max(op.stride), rows, cols)
-    return total
+    return sum(layer_cycles(shape, rows, cols) for shape in graph_shapes(graph))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hw.spec.program import write_atomic
+from sw.nn.authors import PAPER_HIDDEN
 from sw.nn.count import count, parameters
 from sw.nn.zoo.mobilenet_v3 import MobileNetV3, SqueezeExcitation
 from sw.nn.zoo.registry import create, metadata, names
@@ -38,7 +39,6 @@ PAPER: dict[str, float] = {
 
 _BEGIN = "<!-- python -m sw.nn.zoo.table --update docs/zoo.md -->"
 _END = "<!-- end -->"
-_PAPER_HIDDEN = 1280  # of MobileNetV3-Small's classifier; the published weights have 1024
 
 
 def explained(network: nn.Module) -> dict[str, int]:
@@ -55,8 +55,8 @@ def explained(network: nn.Module) -> dict[str, int]:
             channels = gate.fc1.in_channels
             causes["no bias in squeeze-and-excite"] -= layer.bias.numel()
             causes["its C / 4 channels not rounded to 8"] += channels * (channels // 4) - layer.weight.numel()
-    wider = (_PAPER_HIDDEN - first.out_features) * (first.in_features + 1 + last.out_features)
-    return causes | ({f"{_PAPER_HIDDEN} instead of {first.out_features} hidden channels": wider} if wider else {})
+    wider = (PAPER_HIDDEN - first.out_features) * (first.in_features + 1 + last.out_features)
+    return causes | ({f"{PAPER_HIDDEN} instead of {first.out_features} hidden channels": wider} if wider else {})
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The paper's figures, computed again: under its authors' assumptions, and on this hardware."""
