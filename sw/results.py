@@ -21,8 +21,8 @@ from sw.paper.published import BASELINE, NETWORKS, VARIANTS, network_name
 
 __all__ = ["main"]
 
-RTL_FILES = (Path("results/rtl/results.json"), Path("results/bench.json"))
-"""Where measurements on RTL are kept."""
+RTL_FILES = (Path("results/rtl/results.json"), Path("results/bench/results.json"))
+"""Where ``nox -s rtl`` and ``nox -s bench`` keep what they measured on RTL."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,10 @@ from sw.paper.published import BASELINE, NETWORKS, SIZES, VARIANTS, network_name
 __all__ = ["Case", "Cell", "Cells", "cases"]
 
 ROOT = Path(__file__).parents[2]
-_GRAPH_SOURCES = ("sw/nn", "sw/quant", "sw/frontends", "sw/defaults.py", "sw/compiler/ir.py")
+_GRAPH_SOURCES = (
+    *("sw/nn/zoo", "sw/nn/convert.py", "sw/nn/fuse.py"),
+    *("sw/quant", "sw/frontends", "sw/defaults.py", "sw/compiler/ir.py"),
+)
 _CYCLE_SOURCES = ("hw/spec", "sw/compiler", "sw/model")
 _PACKAGES = ("torch", "torchao", "numpy")
 
@@ -184,9 +187,10 @@ class Cells:
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     @property
-    def export_seconds(self) -> float:
-        """CPU time that all graphs in the folder took."""
-        return sum(json.loads(path.read_text())["seconds"] for path in (self.folder / "graphs").glob("*.json"))
+    def exports(self) -> dict[str, float]:
+        """CPU time that each graph in the folder took."""
+        paths = sorted((self.folder / "graphs").glob("*.json"))
+        return {path.stem: json.loads(path.read_text())["seconds"] for path in paths}
 
     @cached_property
     def _graph_key(self) -> str:

@@ -73,7 +73,7 @@ def hardware_facts(cells: Cells, rtl: list[Path]) -> Facts:
     for path in rtl:
         for case, cycles, instructions in rtl_points(path):
             cell = found[case.network][case.variant][str(case.size)]
-            if instructions is None or instructions == cell["instructions"]:
+            if instructions == cell["instructions"]:
                 cell["rtl"] = cycles
             else:
                 stale.append({"case": str(case), "file": path.name, "cycles": cycles})
@@ -82,18 +82,18 @@ def hardware_facts(cells: Cells, rtl: list[Path]) -> Facts:
         "stale": stale,
         "memory": asdict(Memory()),
         "compile_seconds": sum(cell["seconds"] for row in found.values() for v in row.values() for cell in v.values()),
-        "export_seconds": cells.export_seconds,
+        "exports": cells.exports,
     }
 
 
-def rtl_points(path: Path) -> Iterator[tuple[Case, int, int | None]]:
-    """Yield what a file of measurements on RTL has of the paper's networks: case, cycles, instructions if it says so.
+def rtl_points(path: Path) -> Iterator[tuple[Case, int, int]]:
+    """Yield what a file of measurements on RTL has of the paper's networks: case, cycles, instructions executed.
 
     Parameters
     ----------
     path
-        JSON with an entry ``rows``, a list or a dictionary of rows with ``network`` and ``cycles``, on a preset
-        (``preset``: ``edge32``) or square array (``rows``, ``cols``); ``python -m sim.whole_networks`` writes one.
+        JSON as ``python -m sim.whole_networks`` and ``nox -s bench`` keep it: an entry ``rows``, by
+        ``network@preset``, each with ``cycles`` and ``counters``.
 
     Raises
     ------
@@ -101,18 +101,13 @@ def rtl_points(path: Path) -> Iterator[tuple[Case, int, int | None]]:
         If the file is no such JSON.
     """
     try:
-        document = json.loads(path.read_text())
-        rows = document["rows"]
-        for row in rows.values() if isinstance(rows, dict) else rows:
-            network, _, variant = row["network"].partition(":")
-            preset = str(row.get("preset", ""))
-            size = int(preset[4:]) if preset.startswith("edge") else row.get("rows", 0)
-            if network not in NETWORKS or variant not in ("", *VARIANTS) or size not in SIZES:
-                continue
-            if not isinstance(row.get("cycles"), int):
-                continue
-            count = row.get("instructions")
-            yield Case(network, variant or BASELINE, size), row["cycles"], count
+        rows = json.loads(path.read_text())["rows"]
+        for name, row in rows.items():
+            source, _, preset = name.partition("@")
+            network, _, variant = source.partition(":")
+            size = preset.removeprefix("edge")
+            if network in NETWORKS and variant in ("", *VARIANTS) and size in map(str, SIZES):
+                yield Case(network, variant or BASELINE, int(size)), row["cycles"], row["counters"]["INSTRUCTIONS"]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: holds no measurements on RTL ({type(error).__name__}: {error})") from None
 

@@ -203,9 +203,9 @@ def page(facts: Facts) -> str:
         rtl=_rtl(hardware),
         types=_types(facts),
         peers=_peers(facts["peers"]),
-        networks=len(NETWORKS) * (1 + len(VARIANTS)),
+        networks=len(hardware["exports"]),
         programs=sum(len(variants) for row in cells.values() for variants in row.values()),
-        export_seconds=f"{hardware['export_seconds']:.0f}",
+        export_seconds=f"{sum(hardware['exports'].values()):.0f}",
         compile_seconds=f"{hardware['compile_seconds']:.0f}",
     )
 
