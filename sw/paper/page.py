@@ -40,6 +40,11 @@ def _speed_ups(base: Facts, rows: Facts) -> list[float]:
     return [base[str(size)]["cycles"] / rows[str(size)]["cycles"] for size in SIZES]
 
 
+def _all_speed_ups(cells: Facts, base: str, variant: str) -> str:
+    """Return least and greatest speed-up over all networks and sizes."""
+    return _range(value for row in cells.values() for value in _speed_ups(row[base], row[variant]))
+
+
 def _published(cells: Sequence[Facts]) -> str:
     rows = [
         (
@@ -197,8 +202,9 @@ def page(facts: Facts) -> str:
         verdict=_verdict(facts["published"]),
         authors=_authors(facts["authors"]),
         latency=hardware["memory"]["latency"],
-        over_im2col=_range(value for row in cells.values() for value in _speed_ups(row["im2col"], row["fuse_half"])),
-        over_native=_range(value for row in cells.values() for value in _speed_ups(row[BASELINE], row["fuse_half"])),
+        over_im2col=_all_speed_ups(cells, "im2col", "fuse_half"),
+        over_native=_all_speed_ups(cells, BASELINE, "fuse_half"),
+        full_over_native=_all_speed_ups(cells, BASELINE, "fuse_full"),
         hardware=_hardware(cells),
         rtl=_rtl(hardware),
         types=_types(facts),
