@@ -101,14 +101,11 @@ def _sound(config: AcceleratorConfig) -> _Sound:
     return _Sound(builder.finish(outputs=(output,)), act, weight, param, execute, store)
 
 
-def broken_programs(config: AcceleratorConfig, *, segments: bool = False) -> list[BrokenProgram]:
-    """Return programs for every cause that a program alone can provoke on a configuration, with unique names.
-
-    Those with `segments` too, if asked for.
-    """
+def broken_programs(config: AcceleratorConfig) -> list[BrokenProgram]:
+    """Return programs for every cause that a program alone can provoke on a configuration, with unique names."""
     sound = _sound(config)
     programs: list[BrokenProgram] = []
-    for family in (_frame, _fields, *([_segments] if segments else []), _ranges, _alignment, _tokens):
+    for family in (_frame, _fields, _segments, _ranges, _alignment, _tokens):
         programs += family(config, sound)
     return programs
 

@@ -33,14 +33,13 @@ def random_program(
     execs: int = 6,
     cycles: int = 20_000,
     modes: tuple[Mode, ...] = tuple(Mode),
-    segments: bool = False,
 ) -> Program:
     """Return a valid random program: tensors, weights and parameters loaded, computed with, and stored.
 
-    Odd sizes, widths that are no multiple of the array, single lines, strides, unusual padding, channels that divide
-    nothing, residuals (in place too), gates, h-swish, pooling, clamps, results that come back from DRAM.  Every result
-    is an output tensor.  Tokens are exactly those needed; ``overlap`` is set where it is safe.  Accumulators never
-    overflow.
+    Odd sizes, widths that are no multiple of the array, packed lines, single lines, strides, unusual padding, channels
+    that divide nothing, residuals (in place too), gates, h-swish, pooling, clamps, results that come back from DRAM.
+    Every result is an output tensor.  Tokens are exactly those needed; ``overlap`` is set where it is safe.
+    Accumulators never overflow.
 
     Parameters
     ----------
@@ -54,15 +53,13 @@ def random_program(
         Rough limit for their cost together, in clock cycles.
     modes
         Choose from these only.
-    segments
-        Give some EXECs packed lines.
 
     Raises
     ------
     ValueError
         If `modes` holds none that the configuration has, or nothing fits the memories and the limit.
     """
-    generator = _Generator(config, Draw(seed), legal_modes(config, modes), cycles // execs, segments)
+    generator = _Generator(config, Draw(seed), legal_modes(config, modes), cycles // execs)
     for index in range(execs):
         generator.layer(index)
     return generator.finish()
@@ -71,10 +68,8 @@ def random_program(
 class _Generator:
     """State of one program in the making; a tensor is its block in the scratchpad and its zero point."""
 
-    def __init__(
-        self, config: AcceleratorConfig, draw: Draw, modes: tuple[Mode, ...], cycles: int, segments: bool
-    ) -> None:
-        self.config, self.draw, self.modes, self.cycles, self.segments = config, draw, modes, cycles, segments
+    def __init__(self, config: AcceleratorConfig, draw: Draw, modes: tuple[Mode, ...], cycles: int) -> None:
+        self.config, self.draw, self.modes, self.cycles = config, draw, modes, cycles
         self.builder = ProgramBuilder(config)
         self.inputs: list[TensorSpec] = []
         self.outputs: list[TensorSpec] = []
@@ -157,7 +152,6 @@ class _Generator:
             cycles=self.cycles,
             tensor_bytes=self.limit,
             source=(source.channels, source.lines, source.width) if source else None,
-            segments=self.segments,
         )
         in_zp = self.draw.between(-128, 127)
         if source is None:

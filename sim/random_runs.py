@@ -32,7 +32,6 @@ def random_run(
     execs: int = 16,
     cycles: int = 12_000,
     modes: tuple[Mode, ...] = tuple(Mode),
-    segments: bool = False,
 ) -> Program:
     """Return a program that fills the memories with random bytes, runs EXECs on them and stores the scratchpad.
 
@@ -51,8 +50,6 @@ def random_run(
         Rough limit for their cost together, in clock cycles.
     modes
         Choose from these only.
-    segments
-        Give some EXECs packed lines.
 
     Raises
     ------
@@ -65,7 +62,7 @@ def random_run(
     params = np.zeros(0, PARAM_DTYPE)
     planned = []
     for _ in range(execs):
-        shape = random_shape(config, draw.rng, legal, cycles=cycles // execs, tensor_bytes=size // 8, segments=segments)
+        shape = random_shape(config, draw.rng, legal, cycles=cycles // execs, tensor_bytes=size // 8)
         res, act, gap = random_operation(draw)
         stage, entries = random_stage(draw, shape, res, act, gap)
         first = len(params)

@@ -98,7 +98,6 @@ def random_shape(
     cycles: int,
     tensor_bytes: int,
     source: tuple[int, int, int] | None = None,
-    segments: bool = False,
 ) -> Shape:
     """Draw geometries until one fits.
 
@@ -112,8 +111,6 @@ def random_shape(
         Limit of input and output bytes.
     source
         Shape (channels, lines, pixels) of the input if it is given.
-    segments
-        Give some of them packed lines.
 
     Raises
     ------
@@ -123,7 +120,7 @@ def random_shape(
     for attempt in range(_ATTEMPTS):
         # Shrink when the budget is tight.
         shape = _draw(config, rng, modes, min(1.0, 40 / (attempt + 1)), source)
-        if segments and rng.random() < _PACKED:
+        if rng.random() < _PACKED:
             shape = _pack(config, rng, shape)
         if (
             shape.cycles(config) <= cycles
@@ -176,10 +173,11 @@ def _pack(config: AcceleratorConfig, rng: np.random.Generator, shape: Shape) -> 
         return int(rng.integers(0, min(high, _MAXIMUM[field]) + 1))
 
     out_w = min(shape.out_w, config.cols) if rng.random() < 0.3 else int(rng.integers(1, config.cols + 1))
-    seg = int(rng.integers(1, min(out_w, _MAXIMUM["seg"]) + 1))
+    seg = int(rng.integers(1, min(out_w, _MAXIMUM["seg"]) + 1, 2).max())
     if rng.random() < 0.7:
         out_w -= out_w % seg
     gap = min(shape.kw // 2, seg - 1) if rng.random() < 0.6 else upto(seg - 1, "seg_gap")
-    missing = upto(shape.out_h, "seg_missing") if rng.random() < 0.5 else 0
+    most = shape.out_h if rng.random() < 0.1 else shape.out_h // 2
+    missing = upto(most, "seg_missing") if rng.random() < 0.6 else 0
     fold = int(shape.mode == Mode.STOS_LN and rng.random() < 0.7)
     return replace(shape, sx=1, out_w=out_w, seg=seg, seg_gap=gap, seg_missing=missing, fold=fold)

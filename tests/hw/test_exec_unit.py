@@ -144,7 +144,7 @@ class ExecBench:
 
 def exec_states(config: AcceleratorConfig, seed: int, **options: object):
     """Yield (instruction, memories before, scratchpad after) for the EXECs of a random program, as the ISS runs it."""
-    program = random_program(config, seed, segments=True, **options)
+    program = random_program(config, seed, **options)
     states, memories = [], None
 
     def observe(pc, instruction, machine):

@@ -25,7 +25,7 @@ CONFIGS = {
     "odd": AcceleratorConfig(rows=5, cols=9, act_kib=64, max_kernel=15, axi_data_width=64),
     "wide": AcceleratorConfig(rows=1, cols=64, max_kernel=1, param_entries=65536, axi_data_width=512),
 }
-BROKEN = [(name, case) for name, config in CONFIGS.items() for case in broken_programs(config, segments=True)]
+BROKEN = [(name, case) for name, config in CONFIGS.items() for case in broken_programs(config)]
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_broken_programs_stop_with_their_cause_and_place(name: str, case: Broken
 def test_every_cause_a_program_can_provoke_is_there() -> None:
     beyond_programs = {ErrorCause.NONE, ErrorCause.AXI_READ, ErrorCause.AXI_WRITE, ErrorCause.WATCHDOG}
     for config in CONFIGS.values():
-        cases = broken_programs(config, segments=True)
+        cases = broken_programs(config)
         assert {case.cause for case in cases} == set(ErrorCause) - beyond_programs
         assert len({case.name for case in cases}) == len(cases)
 
@@ -57,7 +57,7 @@ def test_the_program_they_are_made_of_runs(name: str) -> None:
 
 
 def test_messages_name_field_value_and_limit() -> None:
-    cases = {case.name: case for case in broken_programs(TINY, segments=True)}
+    cases = {case.name: case for case in broken_programs(TINY)}
     expected = {
         "exec_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
         "exec_mode_4_kw_8": "kw=8 with mode=MAX; legal is 1 to 7",

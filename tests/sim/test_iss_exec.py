@@ -206,15 +206,15 @@ class Checker:
 def test_random_programs_against_torch(name: str) -> None:
     config = CONFIGS[name]
     checker = Checker(config, torch_accumulators, finish)
-    for seed in range(25):
-        program = random_program(config, seed, cycles=60_000, segments=True)
+    for seed in range(32):
+        program = random_program(config, seed, cycles=60_000)
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
     stos = {"STOS_CH", "STOS_LN"}
     modes = {"GEMM", "GEMM_DW", "VEC", "MAX"} | (stos if config.stos else set())
     wanted = {*modes, "gap", "overlap", "ADD", "SCALE", "HSWISH", "seg_gap", "seg_missing"}
     wanted |= {"fold", ("fold", "kw"), ("fold", "sy")} if config.stos else set()
     wanted |= {(mode, "seg") for mode in modes}
-    assert all(checker.seen[what] >= 3 for what in wanted), checker.seen
+    assert all(checker.seen[what] >= 2 for what in wanted), checker.seen
     assert not stos & set(checker.seen) - wanted
 
 
@@ -223,7 +223,7 @@ def test_literal_reading_of_the_specification(mode: Mode) -> None:
     config = PRESETS["tiny"]
     checker = Checker(config, literal_accumulators, literal_finish)
     for seed in range(6):
-        program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,), segments=True)
+        program = random_program(config, 1000 + seed, execs=3, cycles=1500, modes=(mode,))
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
     assert checker.seen[mode.name] + checker.seen[f"{mode.name}_DW"] == 18
     assert checker.seen["seg"] >= 3

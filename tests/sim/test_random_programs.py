@@ -54,7 +54,8 @@ def test_they_vary() -> None:
     assert seen["sy"] == {1, 2, 3, 4}
     assert seen["sx"] == {1, 2}
     assert min(seen["pad_x"]) < 0 > min(seen["pad_y"])
-    assert {"gap", "overlap", "depthwise"} <= set(seen)
+    assert {"gap", "overlap", "depthwise", "fold"} <= set(seen)
+    assert seen["seg"] >= {1, 2, 3, 4} and {1, 2} <= seen["seg_gap"] and {1, 2, 3} <= seen["seg_missing"]
     assert seen["res"] == {ResidualOp.ADD, ResidualOp.SCALE}
     assert seen["act"] == {Activation.HSWISH}
     assert max(seen["post_shift"]) > 16

@@ -53,7 +53,7 @@ def check_bytes(got: Result, expected: Result) -> None:
 def test_every_byte_equals_the_iss(backend: VerilatorBackend, seed: int) -> None:
     stall, latency = MEMORIES[seed % 3]
     backend.set_memory(latency=latency, stall_probability=stall, seed=seed)
-    program = random_program(backend.config, seed, segments=True)
+    program = random_program(backend.config, seed)
     inputs = random_inputs(program, seed)
     expected = IssBackend(backend.config).run(program, inputs)
     got = backend.run(program, inputs)
@@ -73,7 +73,7 @@ def test_every_byte_equals_the_iss(backend: VerilatorBackend, seed: int) -> None
 def test_execs_back_to_back(backend: VerilatorBackend, seed: int) -> None:
     stall, latency = MEMORIES[seed % 3]
     backend.set_memory(latency=latency, stall_probability=stall, seed=seed)
-    program = random_run(backend.config, seed, segments=True)
+    program = random_run(backend.config, seed)
     got = backend.run(program, {})
     check_bytes(got, IssBackend(backend.config).run(program, {}))
     execs = [event for event in got.trace if event.queue == Queue.EXEC]
@@ -102,7 +102,7 @@ def test_broken_programs_stop_with_their_cause_and_recover(backend: VerilatorBac
     inputs = random_inputs(sound, 5)
     expected = IssBackend(backend.config).run(sound, inputs)
     wrong = {}
-    programs = broken_programs(backend.config, segments=True)
+    programs = broken_programs(backend.config)
     for broken in programs:
         regions = build_regions(broken.program, random_inputs(broken.program, 5))
         with pytest.raises(ExecutionError) as same:
