@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode
-from sw.model.banks import shared_share
+from sw.model.banks import gemm_losses, shared_share
 
 __all__ = ["ExecCycles", "exec_cycles", "lane_sum_stages"]
 
@@ -132,8 +132,11 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
     # A second operand has the right of way: each of its reads but those of the last tile, whose operands are read by
     # then, costs an operand read its turn, unless the port has turns to spare.
     rows = instruction["cout"] * _tiles(config, instruction)
-    spare = walk.first + 1 + walk.rest - walk.reads
-    lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
+    if mode == Mode.GEMM:
+        lost = gemm_losses(config, instruction, walk.first + 1, first_out)
+    else:
+        spare = walk.first + 1 + walk.rest - walk.reads
+        lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
     pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
     return ExecCycles(
         begin=begin,
