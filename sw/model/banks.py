@@ -170,8 +170,8 @@ def _second_banks(config: AcceleratorConfig, ins: Instruction) -> npt.NDArray[np
 def _grid(ins: Instruction) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return some of an EXEC's output lines, as a column, and places along a line."""
     count = min(ins["out_h"], 2 * _SAMPLES)
-    lines = np.linspace(0, ins["out_h"] - 1, count, dtype=np.int64)[:, None]
-    return lines, np.linspace(0, ins["out_w"] - 1, _SAMPLES, dtype=np.int64)
+    lines = np.arange(count)[:, None] * (ins["out_h"] - 1) // max(count - 1, 1)
+    return lines, np.arange(_SAMPLES) * (ins["out_w"] - 1) // (_SAMPLES - 1)
 
 
 def _histogram(config: AcceleratorConfig, banks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

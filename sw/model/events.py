@@ -10,7 +10,7 @@ from hw.spec.config import SUB_BANKS, AcceleratorConfig
 from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
 from sw.compiler.traffic import loaded_bytes, stored_bytes
-from sw.model.execute import exec_cycles
+from sw.model.execute import ExecCycles, exec_cycles
 
 __all__ = ["Events", "count_events", "parameter_line_bytes", "weight_line_bytes"]
 
@@ -60,7 +60,9 @@ class Events:
         return Events(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields})
 
 
-def count_events(config: AcceleratorConfig, instructions: Sequence[Instruction], macs: int = 0) -> Events:
+def count_events(
+    config: AcceleratorConfig, instructions: Sequence[Instruction], macs: int = 0, costs: Sequence[ExecCycles] = ()
+) -> Events:
     """Count what instructions make happen.
 
     Parameters
@@ -71,11 +73,14 @@ def count_events(config: AcceleratorConfig, instructions: Sequence[Instruction],
         Those of a layer, for example.
     macs
         Multiply-accumulates that they do; instructions do not tell how much of a kernel meets padding.
+    costs
+        What the EXECs among them take on their own, in order, where that is known already.
     """
     total = Events(macs=macs, dram_read=INSTRUCTION_BYTES * len(instructions))
+    known = iter(costs)
     for instruction in instructions:
         if instruction.opcode == Opcode.EXEC:
-            total += _exec(config, instruction)
+            total += _exec(config, instruction, next(known, None) or exec_cycles(config, instruction))
         elif instruction.opcode == Opcode.LOAD:
             total += _load(config, instruction)
         elif instruction.opcode == Opcode.STORE:
@@ -83,8 +88,7 @@ def count_events(config: AcceleratorConfig, instructions: Sequence[Instruction],
     return total
 
 
-def _exec(config: AcceleratorConfig, item: Instruction) -> Events:
-    cost = exec_cycles(config, item)
+def _exec(config: AcceleratorConfig, item: Instruction, cost: ExecCycles) -> Events:
     outputs = item["cout"] * item["out_h"] * item["out_w"]
     second = item["res"] != ResidualOp.NONE
     reads = cost.reads + (cost.rows if second else 0)

@@ -7,13 +7,14 @@ time to its first step and from its last one to its last write.  Steps and tiles
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, Mode
+from hw.spec.isa import Instruction, Mode, Opcode
 from sw.model.banks import gemm_losses, shared_share
 
-__all__ = ["ExecCycles", "exec_cycles", "lane_sum_stages"]
+__all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages"]
 
 FIRST_STEP = 5
 """From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes."""
@@ -152,6 +153,11 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         steps=walk.steps,
         drain_moves=walk.drain_moves,
     )
+
+
+def exec_costs(config: AcceleratorConfig, stream: Sequence[Instruction]) -> dict[int, ExecCycles]:
+    """Return what the EXECs of a stream take on their own, by index."""
+    return {pc: exec_cycles(config, item) for pc, item in enumerate(stream) if item.opcode == Opcode.EXEC}
 
 
 def _tiles(config: AcceleratorConfig, instruction: Instruction) -> int:

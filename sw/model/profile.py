@@ -13,7 +13,7 @@ from sw.compiler.traffic import LayerTraffic, traffic
 from sw.model.channels import Memory
 from sw.model.energy import PARTS, EnergyTable, energy
 from sw.model.events import count_events
-from sw.model.execute import exec_cycles
+from sw.model.execute import ExecCycles, exec_costs
 from sw.model.layers import LayerCycles, layer_cycles
 from sw.model.timeline import Timeline, timeline
 
@@ -145,13 +145,16 @@ def profile(
     energies
         Per event; default :class:`EnergyTable`.
     """
-    run = timeline(program, memory) if measured is None else measured
-    table = energies or EnergyTable()
     config, stream = program.config, program.instructions()
+    costs = exec_costs(config, stream)
+    run = timeline(program, memory, costs) if measured is None else measured
+    table = energies or EnergyTable()
     *shares, rest = layer_cycles(program, run.trace, run.cycles)
     layers = []
     for layer, share, moved in zip(program.layers, shares, traffic(program).layers, strict=True):
-        layers.append(_layer(config, layer, [stream[pc] for pc in layer.instructions], share, moved, table))
+        mine = [stream[pc] for pc in layer.instructions]
+        execs = [costs[pc] for pc in layer.instructions if pc in costs]
+        layers.append(_layer(config, layer, mine, execs, share, moved, table))
     owned = {pc for layer in program.layers for pc in layer.instructions}
     others = count_events(config, [instruction for pc, instruction in enumerate(stream) if pc not in owned])
     parts = [*(layer.energy for layer in layers), energy(config, others, rest.cycles, table)]
@@ -163,12 +166,12 @@ def _layer(
     config: AcceleratorConfig,
     layer: Layer,
     instructions: Sequence[Instruction],
+    costs: Sequence[ExecCycles],
     share: LayerCycles,
     moved: LayerTraffic,
     table: EnergyTable,
 ) -> LayerProfile:
     execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
-    costs = [exec_cycles(config, instruction) for instruction in execs]
     dense = execs[0]["mode"] == Mode.GEMM and not execs[0]["depthwise"]
     outputs = sum(item["cout"] * _useful(item, item["out_h"], item["out_w"]) for item in execs)
     # Every group of output channels reads the whole input, every strip of lines all weights of its group.
@@ -195,7 +198,7 @@ def _layer(
         stored=moved.stored,
         read=sum(cost.reads for cost in costs) * lanes,
         written=sum(item["cout"] * (1 if item["gap"] else item["out_h"] * item["out_w"]) for item in execs),
-        energy=energy(config, count_events(config, instructions, layer.macs), share.cycles, table),
+        energy=energy(config, count_events(config, instructions, layer.macs, costs), share.cycles, table),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
@@ -18,7 +18,7 @@ from hw.spec.program import Program
 from sw.model.banks import read_share
 from sw.model.channels import FETCH, NEVER, LoadChannel, Memory, StoreChannel
 from sw.model.exec_unit import ExecUnit
-from sw.model.execute import exec_cycles
+from sw.model.execute import ExecCycles, exec_costs
 from sw.model.trace import TraceEvent
 
 __all__ = ["Timeline", "timeline"]
@@ -64,15 +64,29 @@ class Timeline:
     trace: list[TraceEvent]
 
 
-def timeline(program: Program, memory: Memory | None = None) -> Timeline:
+def timeline(
+    program: Program, memory: Memory | None = None, costs: Mapping[int, ExecCycles] | None = None
+) -> Timeline:
     """Predict a run of a program.
+
+    Parameters
+    ----------
+    program
+        What runs.
+    memory
+        Behind the bus.
+    costs
+        What its EXECs take on their own, by index, where that is known already.
 
     Raises
     ------
     ValueError
         If the program cannot end: a token is waited for that nobody gives.
     """
-    return _Machine(program.config, program.instructions(), memory or Memory()).run()
+    stream = program.instructions()
+    if costs is None:
+        costs = exec_costs(program.config, stream)
+    return _Machine(program.config, stream, memory or Memory(), costs).run()
 
 
 class _Queue:
@@ -89,8 +103,14 @@ class _Queue:
 class _Machine:
     """Event-driven: at each time in the heap a queue or the decoder looks whether it can go on."""
 
-    def __init__(self, config: AcceleratorConfig, stream: Sequence[Instruction], memory: Memory) -> None:
-        self.config, self.stream = config, stream
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        stream: Sequence[Instruction],
+        memory: Memory,
+        costs: Mapping[int, ExecCycles],
+    ) -> None:
+        self.config, self.stream, self.costs = config, stream, costs
         self.loads, self.stores = LoadChannel(config, memory), StoreChannel(config, memory)
         self.execs = ExecUnit(config)
         pcs: dict[Queue, list[int]] = {queue: [] for queue in Queue}
@@ -210,7 +230,7 @@ class _Machine:
         unit.accepted.append(now)
         unit.ready = now + 1
         if queue == Queue.EXEC:
-            cost = exec_cycles(self.config, instruction)
+            cost = self.costs[pc]
             done, unit.ready = self.execs.accept(now, instruction, cost)
             begin, end = done - cost.done + cost.begin, done - cost.write - cost.last_out
             share = read_share(self.config, instruction, cost.reads, cost.rows, end - begin)
