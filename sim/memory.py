@@ -65,7 +65,7 @@ def build_regions(program: Program, inputs: Mapping[str, npt.ArrayLike]) -> list
 
 
 def write_tensor(regions: Sequence[Bytes], spec: TensorSpec, value: npt.ArrayLike) -> None:
-    """Pack an int8 array of ``spec.shape`` into its region; bytes between planes keep their value.
+    """Put an int8 array of ``spec.shape`` into its region; bytes between planes keep their value.
 
     Raises
     ------
@@ -83,12 +83,15 @@ def write_tensor(regions: Sequence[Bytes], spec: TensorSpec, value: npt.ArrayLik
         raise InputError(
             f"input {spec.name} has shape {array.shape}; {spec.shape} (channels, height, width) is expected"
         )
+    if spec.packing is not None:
+        array = spec.packing.pack(array, spec.zero_point)
     _planes(regions, spec)[...] = array.reshape(spec.shape[0], -1).view(np.uint8)
 
 
 def read_tensor(regions: Sequence[Bytes | bytes], spec: TensorSpec) -> Int8Array:
     """Return a copy of a tensor as int8 (channels, height, width); raise ProgramError if it lies outside its region."""
-    return _planes(regions, spec).view(np.int8).reshape(spec.shape).copy()
+    planes = _planes(regions, spec).view(np.int8)
+    return planes.reshape(spec.shape).copy() if spec.packing is None else spec.packing.unpack(planes)
 
 
 def read_outputs(program: Program, regions: Sequence[Bytes | bytes]) -> dict[str, Int8Array]:
@@ -116,12 +119,11 @@ def dequantise(spec: TensorSpec, value: npt.ArrayLike) -> npt.NDArray[np.float64
 
 
 def _planes(regions: Sequence[Bytes | bytes], spec: TensorSpec) -> Bytes:
-    """Return a view (channels, height*width) of the tensor's bytes (writable if the region is an array)."""
+    """Return a view (channels, bytes of a plane) of the tensor (writable if the region is an array)."""
     spec.check(tuple(len(region) for region in regions))
     region = np.frombuffer(regions[spec.region], np.uint8)
-    channels, height, width = spec.shape
     return np.lib.stride_tricks.as_strided(
-        region[spec.offset :], (channels, height * width), (spec.plane_stride, 1), writeable=region.flags.writeable
+        region[spec.offset :], (spec.shape[0], spec.plane), (spec.plane_stride, 1), writeable=region.flags.writeable
     )
 
 

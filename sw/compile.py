@@ -12,7 +12,14 @@ from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.program import Program
 from sw.compile_report import layout, layout_text, summary, summary_text
 from sw.compiler import CompileError, compile_graph
-from sw.options import add_network_options, add_target_options, network_arguments, quantisation_arguments, target
+from sw.options import (
+    add_compile_options,
+    add_network_options,
+    add_target_options,
+    network_arguments,
+    quantisation_arguments,
+    target,
+)
 
 __all__ = ["main"]
 
@@ -28,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_network_options(parser)
     add_target_options(parser)
+    add_compile_options(parser)
     parser.add_argument("--out", metavar="DIR", default="prog", help="program directory (default: %(default)s/)")
     parser.add_argument("--dump-tensors", action="store_true", help="also store every intermediate tensor in DRAM")
     parser.add_argument("--layout", action="store_true", help="also report where everything lies in DRAM")
@@ -51,7 +59,7 @@ def _compile(options: argparse.Namespace, config: AcceleratorConfig) -> Program:
         progress=_progress,
     )
     graph = import_program(network.exported, name=network.name, meta=network.meta)
-    return compile_graph(graph, config, dump_tensors=options.dump_tensors)
+    return compile_graph(graph, config, dump_tensors=options.dump_tensors, packing=options.packing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,12 +38,14 @@ def _layer(layer: Layer, instructions: Sequence[Instruction], moved: LayerTraffi
     counts = Counter(instruction.opcode for instruction in instructions)
     execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
     mode = Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else "")
+    segments = execs[0]["out_w"] // execs[0]["seg"] if execs[0]["seg"] else 1
     return {
         "name": layer.name,
         "kind": layer.kind,
         "output_shape": list(layer.output_shape),
         "macs": layer.macs,
         "mode": mode,
+        "segments": segments,
         "load": counts[Opcode.LOAD],
         "exec": counts[Opcode.EXEC],
         "store": counts[Opcode.STORE],
@@ -66,7 +68,7 @@ def summary_text(report: dict[str, Any]) -> str:
             layer["kind"],
             _shape(layer["output_shape"]),
             f"{layer['macs']:,}",
-            layer["mode"],
+            layer["mode"] + (f", {layer['segments']} segments" if layer["segments"] > 1 else ""),
             *(f"{layer[key]:,}" for key in counted),
             layer["result"],
         )
@@ -93,7 +95,8 @@ def layout(program: Program) -> list[dict[str, Any]]:
     """Return what lies where in DRAM, by region and offset (JSON-able).
 
     Each entry has ``region``, ``offset``, ``bytes``, ``kind`` and ``name``; tensors also ``shape`` and ``plane_stride``
-    (bytes from channel to channel) and, for a part or another shape of a tensor, ``within``.
+    (bytes from channel to channel), ``packing`` if they are packed and, for a part or another shape of a tensor,
+    ``within``.
     """
     entries = [*_constants(program), *_tensors(program.tensors)]
     return sorted(entries, key=lambda entry: (Region[entry["region"]], entry["offset"], -entry["bytes"]))
@@ -129,6 +132,7 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
                 "name": spec.name,
                 "shape": list(spec.shape),
                 "plane_stride": spec.plane_stride,
+                **({} if spec.packing is None else {"packing": str(spec.packing)}),
                 **({"within": around.name} if within and around is not None else {}),
             }
         )
@@ -139,7 +143,7 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
 
 def layout_text(entries: Sequence[dict[str, Any]]) -> str:
     """Return :func:`layout`'s result as a table."""
-    head = ("region", "offset", "bytes", "what", "name", "shape", "plane stride", "within")
+    head = ("region", "offset", "bytes", "what", "name", "shape", "plane stride", "within", "packed")
     rows = [
         (
             entry["region"],
@@ -150,6 +154,7 @@ def layout_text(entries: Sequence[dict[str, Any]]) -> str:
             _shape(entry.get("shape", ())),
             f"{entry['plane_stride']:,}" if "plane_stride" in entry else "",
             entry.get("within", ""),
+            entry.get("packing", ""),
         )
         for entry in entries
     ]

@@ -18,6 +18,7 @@ from sw.defaults import (
 )
 
 __all__ = [
+    "add_compile_options",
     "add_network_options",
     "add_target_options",
     "count",
@@ -185,6 +186,16 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
     group.add_argument("--preset", choices=list(PRESETS), default="edge16", help="configuration (default: %(default)s)")
+
+
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the compiler may do: `packing`, an argument of :func:`sw.compiler.compile_graph`."""
+    parser.add_argument(
+        "--packing",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether several lines of a small map may share a line of the array (default: where it saves cycles)",
+    )
 
 
 def target(options: argparse.Namespace) -> AcceleratorConfig:

@@ -24,7 +24,7 @@ from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.model.trace import chrome_trace
 from sw.network_graph import is_file, network_graph, untrained_arguments
-from sw.options import add_network_options, add_target_options, target
+from sw.options import add_compile_options, add_network_options, add_target_options, target
 from sw.profile_report import html, sweep_text, table_text
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_network_options(parser)
     add_target_options(parser)
+    add_compile_options(parser)
     parser.add_argument(
         "--rows",
         type=_size,
@@ -169,7 +170,7 @@ def _run(
 ) -> Run:
     memory, entry = Memory(latency=options.latency), BACKENDS[options.backend]
     started = time.perf_counter()
-    program = compile_graph(graph, config)
+    program = compile_graph(graph, config, packing=options.packing)
     compiled = time.perf_counter()
     measured = None if entry is None else measure(program, entry, memory)
     ran, cpu = time.perf_counter(), time.process_time()
@@ -178,7 +179,7 @@ def _run(
     baselines = {}
     if original is not None:
         for key, stos in (("im2col", False), ("native_depthwise", True)):
-            twin = compile_graph(original, config.twin(stos=stos))
+            twin = compile_graph(original, config.twin(stos=stos), packing=options.packing)
             baselines[key] = timeline(twin, memory).cycles
         baselines["authors"] = network_cycles(graph, config.rows, config.cols)
     counters = measured.counters if measured else None

@@ -21,10 +21,11 @@ import numpy as np
 from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.fields import FieldError
 from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Opcode, Region, disassemble
+from hw.spec.packing import Packing
 
 __all__ = ["PARAM_DTYPE", "Layer", "Program", "ProgramError", "TensorSpec", "write_atomic"]
 
-FORMAT = 1
+FORMAT = 2
 
 PARAM_DTYPE = np.dtype([("bias", "<i4"), ("mult", "<u2"), ("shift", "u1"), ("reserved", "u1")])
 """One parameter entry as stored in memory: 8 bytes per output channel."""
@@ -50,7 +51,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
 class TensorSpec:
     """An int8 tensor in DRAM: planar (channel, line, pixel), channel planes `plane_stride` bytes apart.
 
-    ``real = (q - zero_point) * scale``.
+    ``real = (q - zero_point) * scale``.  With `packing` the planes are packed ones; `shape` is the image's.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TensorSpec:
     plane_stride: int
     scale: float
     zero_point: int
+    packing: Packing | None = None
 
     def check(self, region_sizes: tuple[int, ...]) -> None:
         """Raise :class:`ProgramError` if the tensor is malformed or lies outside its region."""
@@ -73,7 +75,10 @@ class TensorSpec:
             raise ProgramError(
                 f"tensor {self.name}: scale {self.scale}, zero point {self.zero_point} are no int8 scale"
             )
-        if self.shape[0] > 1 and self.plane_stride < self.shape[1] * self.shape[2]:
+        image = self.packing and (self.packing.image_height, self.packing.image_width)
+        if image is not None and image != self.shape[1:]:
+            raise ProgramError(f"tensor {self.name}: {self.packing} is no packing of shape {self.shape}")
+        if self.shape[0] > 1 and self.plane_stride < self.plane:
             raise ProgramError(f"tensor {self.name}: planes of shape {self.shape} overlap at {self.plane_stride} bytes")
         if self.offset < 0 or self.end > region_sizes[self.region]:
             raise ProgramError(
@@ -82,10 +87,14 @@ class TensorSpec:
             )
 
     @property
+    def plane(self) -> int:
+        """Bytes of one channel."""
+        return self.shape[1] * self.shape[2] if self.packing is None else self.packing.plane
+
+    @property
     def end(self) -> int:
         """First offset after the tensor."""
-        channels, height, width = self.shape
-        return self.offset + (channels - 1) * self.plane_stride + height * width
+        return self.offset + (self.shape[0] - 1) * self.plane_stride + self.plane
 
 
 @dataclass(frozen=True)
@@ -264,7 +273,8 @@ class Program:
 
 
 def _tensor(item: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**item, "shape": tuple(item["shape"])})
+    packing = item["packing"] and Packing(**item["packing"])
+    return TensorSpec(**{**item, "shape": tuple(item["shape"]), "packing": packing})
 
 
 def _layer(item: dict[str, Any]) -> Layer:

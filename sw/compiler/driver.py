@@ -13,8 +13,9 @@ from sw.compiler.emit import emit
 from sw.compiler.errors import CompileError
 from sw.compiler.fuse import fuse_pool, fuse_residual
 from sw.compiler.groups import split_groups
-from sw.compiler.ir import Graph
+from sw.compiler.ir import Graph, Tensor
 from sw.compiler.lower import lower
+from sw.compiler.packing import Packed, pack
 from sw.compiler.plan import Plan, plan
 from sw.compiler.prefetch import place_loads
 from sw.compiler.steps import Step
@@ -47,6 +48,7 @@ def compile_graph(
     dump_tensors: bool = False,
     name: str | None = None,
     fusion: bool = True,
+    packing: bool = True,
 ) -> Program:
     """Compile a quantised network.
 
@@ -62,6 +64,8 @@ def compile_graph(
         Network name in the program; the graph's by default.
     fusion
         Run groups of kernels strip by strip where tensors between them do not fit on chip.
+    packing
+        Pack small maps where that saves cycles (see :mod:`sw.compiler.packing`).
 
     Raises
     ------
@@ -71,8 +75,8 @@ def compile_graph(
     graph = optimise(graph, config)
     if not graph.ops:
         raise CompileError(graph.name, "the network has no layers")
-    kernels, views = lower(graph, config)
-    placed = plan(graph, kernels, views, config, store_all=dump_tensors, fusion=fusion)
+    packed, placed = _place(graph, config, dump_tensors=dump_tensors, fusion=fusion, packing=packing)
+    kernels = packed.kernels
     steps, blobs = emit(placed, config)
     steps = place_loads(split_first(steps), config)
     names = [kernel.name for kernel in kernels]
@@ -83,13 +87,17 @@ def compile_graph(
             kind=kernel.kind,
             macs=kernel.macs,
             instructions=tuple(1 + i for i, step in enumerate(steps) if step.layer == index),
-            output_shape=kernel.target.shape,
+            output_shape=kernel.image_shape,
         )
         for index, kernel in enumerate(kernels)
     )
     sizes = dict(placed.region_sizes)
     sizes[Region.CONST] = len(image)
-    specs = {tensor: _spec(graph, tensor, placed) for tensor in graph.tensors if _in_dram(views[tensor], placed)}
+    specs = {
+        tensor: _spec(graph[tensor], packed, placed)
+        for tensor in graph.tensors
+        if _in_dram(packed.views[tensor], placed)
+    }
     program = Program(
         config=config,
         image=image,
@@ -109,17 +117,48 @@ def _in_dram(view: View, placed: Plan) -> bool:
     return placed.storages[view.storage].offset >= 0
 
 
-def _spec(graph: Graph, name: str, placed: Plan) -> TensorSpec:
-    tensor, view = graph[name], placed.views[name]
+def _place(
+    graph: Graph, config: AcceleratorConfig, *, dump_tensors: bool, fusion: bool, packing: bool
+) -> tuple[Packed, Plan]:
+    """Lower and plan; where packed tensors, which are larger, do not all stay on chip, plan without them as well."""
+    kernels, views = lower(graph, config)
+    plain = Packed(graph, kernels, views, {})
+    packed = pack(graph, kernels, views, config) if packing else plain
+    choices, errors = [], []
+    for some in (packed, plain) if packed.packings else (plain,):
+        try:
+            placed = plan(some.graph, some.kernels, some.views, config, store_all=dump_tensors, fusion=fusion)
+        except CompileError as error:
+            errors.append(error)
+            continue
+        choices.append((some, placed))
+        if some is packed and not _spills(packed, placed):
+            break
+    if not choices:
+        raise errors[-1]
+    return min(choices, key=lambda choice: choice[1].cost)
+
+
+def _spills(packed: Packed, placed: Plan) -> bool:
+    """Whether a tensor lies in DRAM while a packed one lives."""
+    names = {packed.views[name].storage for name in packed.packings}
+    lives = [(storage.first, storage.last) for name, storage in placed.storages.items() if name in names]
+    away = [storage for storage in placed.storages.values() if not storage.resident]
+    return any(storage.first <= last and first <= storage.last for storage in away for first, last in lives)
+
+
+def _spec(tensor: Tensor, packed: Packed, placed: Plan) -> TensorSpec:
+    view = packed.views[tensor.name]
     storage = placed.storages[view.storage]
     return TensorSpec(
-        name=name,
+        name=tensor.name,
         region=int(storage.region),
         offset=storage.offset + view.offset,
         shape=tensor.shape,
-        plane_stride=tensor.plane,
+        plane_stride=view.plane,
         scale=tensor.scale,
         zero_point=tensor.zero_point,
+        packing=packed.packings.get(tensor.name),
     )
 
 

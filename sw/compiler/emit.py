@@ -11,6 +11,7 @@ from sw.compiler.constants import Constants, ConstantStore
 from sw.compiler.fusion import constant_bytes
 from sw.compiler.lower import Kernel
 from sw.compiler.plan import GroupPlan, KernelPlan, Plan
+from sw.compiler.relayout import relayout_steps
 from sw.compiler.steps import Span, Step
 from sw.compiler.storage import Storage
 from sw.compiler.tiling import Tiling, input_lines, spans
@@ -79,7 +80,8 @@ class _Emitter:
             other = self._second(kernel, residual, group, strip)
             written = strip if kernel.pool is None else (0, 1)
             write = self._output_place(kernel.target, target, group, written)
-            self._exec(kernel, strip, group, lines, read, write, other, words, entries)
+            step = self._exec(kernel, strip, group, lines, read, write, other, words, entries)
+            self.steps += relayout_steps(kernel, step) if kernel.relayout else [step]
             if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
         if at_once:
@@ -129,7 +131,8 @@ class _Emitter:
                 read = item.lines if kernel.residual_op == ResidualOp.ADD else (0, 1)
                 other = place(kernel.residual, item.strip, channels, read)
                 other = other if kernel.residual_op == ResidualOp.ADD else _Place(other.base, 1)
-            self._exec(kernel, item.lines, channels, lines, source, target, other, words, entries)
+            step = self._exec(kernel, item.lines, channels, lines, source, target, other, words, entries)
+            self.steps.append(step)
 
     # --- pieces of tensors -----------------------------------------------------------------------------------------
 
@@ -219,7 +222,7 @@ class _Emitter:
         other: _Place | None,
         words: int,
         entries: int,
-    ) -> None:
+    ) -> Step:
         config, stage = self.config, kernel.stage
         cout, out_h, out_w = group[1] - group[0], strip[1] - strip[0], kernel.map_shape[2]
         in_h, in_w = lines[1] - lines[0], kernel.source.shape[2]
@@ -284,7 +287,15 @@ class _Emitter:
                 "gap_shift": pool.shift,
                 "gap_zp": pool.zp,
             }
-        self.steps.append(Step(Opcode.EXEC, values, self._layer, reads=reads, writes=writes))
+        packing = kernel.packing
+        if packing is not None and not kernel.relayout:
+            values |= {
+                "seg": packing.pitch,
+                "seg_gap": packing.gap,
+                "seg_missing": max(0, strip[1] - max(strip[0], packing.lines - packing.missing)),
+                "fold": int(kernel.fold),
+            }
+        return Step(Opcode.EXEC, values, self._layer, reads=reads, writes=writes)
 
 
 def _resident(storage: Storage, view: View, channels: Strip, lines: Strip) -> _Place:

@@ -69,7 +69,7 @@ def window_shapes(kernels: Sequence[Kernel], storages: Mapping[str, Storage]) ->
 
 
 def _can_join(kernel: Kernel) -> bool:
-    return kernel.pool is None and kernel.map_shape[1] > 1
+    return kernel.pool is None and not kernel.whole and kernel.map_shape[1] > 1
 
 
 def constant_bytes(kernels: Sequence[Kernel], config: AcceleratorConfig) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, EXEC_LIMITS, Mode, ResidualOp
+from hw.spec.packing import Packing
 from sw.compiler.cost import Extent, pick_mode
 from sw.compiler.errors import CompileError, check
 from sw.compiler.fold import OutputStage, Pool, fold, fold_gate, fold_pool
@@ -51,7 +52,7 @@ class Kernel:
     ----------
     name, kind
         Layer name, and conv, pointwise, fuse_row, fuse_col, depthwise, linear, pool, avg_pool, max_pool, add, scale,
-        activation or requantise.
+        activation, requantise or relayout.
     mode, depthwise
         Array mode; `depthwise` is the GEMM flag of the im2col baseline.
     source, target, residual
@@ -59,7 +60,7 @@ class Kernel:
     residual_op
         What the second operand is for: a map to add or a gate to multiply with.
     map_shape
-        Output channels, lines and pixels before pooling.
+        Output channels, lines and pixels before pooling; those of the packed plane if it is packed.
     kernel, stride, pad
         (y, x) each; pad is top and left.
     in_zp
@@ -70,6 +71,9 @@ class Kernel:
         Integer parameters.
     macs
         Multiply-accumulates.
+    packing
+        How source, target and a residual map are packed (see :mod:`sw.compiler.packing`); of a relayout, how one of
+        source and target is; None if they are not.
     """
 
     name: str
@@ -89,6 +93,29 @@ class Kernel:
     stage: OutputStage
     pool: Pool | None
     macs: int
+    packing: Packing | None = None
+
+    @property
+    def relayout(self) -> bool:
+        """Whether it packs or unpacks a tensor: one EXEC per segment."""
+        return self.packing is not None and self.source.shape[1:] != self.map_shape[1:]
+
+    @property
+    def fold(self) -> bool:
+        """Whether the lines above or below a segment are in another one."""
+        return self.packing is not None and self.kernel[0] > 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it reads all lines, whatever lines it makes, and so is no strip."""
+        return self.relayout or self.fold
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Output channels, lines and pixels, of the image if it is packed."""
+        if self.packing is None or self.pool is not None:
+            return self.target.shape
+        return self.target.shape[0], self.packing.image_height, self.packing.image_width
 
     @property
     def dense(self) -> bool:
@@ -97,13 +124,15 @@ class Kernel:
 
     @property
     def pointwise(self) -> bool:
-        """Whether lines do not matter: kernel 1x1, stride 1, no padding."""
-        same = self.source.shape[1:] == self.map_shape[1:]
+        """Whether lines do not matter: kernel 1x1, stride 1, no padding, not packed."""
+        same = self.source.shape[1:] == self.map_shape[1:] and self.packing is None
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.pad == (0, 0) and same
 
     def extent(self, cout: int, lines: int) -> Extent:
         """Return the extent of an EXEC over `cout` channels and `lines` lines, flattened where that is possible."""
         pixels = self.map_shape[2]
+        if self.relayout and self.packing is not None:
+            lines, pixels = self.packing.image_height, self.packing.image_width
         if self.pointwise:
             lines, pixels = 1, lines * pixels
         return Extent(self.source.shape[0], cout, lines, pixels, *self.kernel, *self.stride)

@@ -51,6 +51,11 @@ class Plan:
     views: dict[str, View]
     region_sizes: dict[Region, int] = field(default_factory=dict)
 
+    @property
+    def cost(self) -> float:
+        """Estimated cycles."""
+        return sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in self.kernels)
+
 
 class _DoesNotFit(Exception):
     """A kernel at which memory ran out; `live` are the tensors then on chip."""
@@ -98,7 +103,9 @@ def _storages(graph: Graph, kernels: list[Kernel], views: dict[str, View], store
     def touch(name: str, index: int) -> None:
         storage = storages.get(name)
         if storage is None:
-            storages[name] = Storage(name, graph[name].size, index, index, Region.WORK, stored=store_all)
+            # copies for other layouts are no tensors of the network
+            stored = store_all and name in views
+            storages[name] = Storage(name, graph[name].size, index, index, Region.WORK, stored)
         else:
             storage.last = index
 

@@ -96,6 +96,8 @@ def spans(total: int, step: int) -> list[tuple[int, int]]:
 def input_lines(kernel: Kernel, first: int, stop: int) -> tuple[int, int]:
     """Return the input lines (start, stop) inside the tensor that output lines `first` to `stop` - 1 read."""
     height = kernel.source.shape[1]
+    if kernel.whole:
+        return 0, height
     start = first * kernel.stride[0] - kernel.pad[0]
     end = (stop - 1) * kernel.stride[0] - kernel.pad[0] + kernel.kernel[0]
     start, end = min(max(start, 0), height), min(max(end, 0), height)
@@ -144,7 +146,7 @@ def _group_sizes(kernel: Kernel, config: AcceleratorConfig) -> list[int]:
 
 def _strip_heights(kernel: Kernel, whole: bool) -> list[int]:
     height, width = kernel.map_shape[1:]
-    if kernel.pool is not None or whole:
+    if kernel.pool is not None or kernel.whole or whole:
         return [height]
     heights = {-(-height // parts) for parts in range(1, height + 1)}
     return sorted(h for h in heights if not kernel.pointwise or h * width <= MAX_WIDTH) or [1]
@@ -178,7 +180,8 @@ def _variants(
     cin, in_h, in_w = kernel.source.shape
     strips, groups = spans(height, lines), spans(cout, channels)
     out_bytes = channels * lines * width
-    in_bytes = (cin if kernel.dense else channels) * min(in_h, (lines - 1) * kernel.stride[0] + kernel.kernel[0]) * in_w
+    in_lines = in_h if kernel.whole else min(in_h, (lines - 1) * kernel.stride[0] + kernel.kernel[0])
+    in_bytes = (cin if kernel.dense else channels) * in_lines * in_w
     weights, params = weight_ring(config), param_ring(config)
     sizes = [stop - start for start, stop in groups]
     word_bytes = [weights.room(kernel.words(n, config.rows) * config.weight_word_bytes) for n in sizes]

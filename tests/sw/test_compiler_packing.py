@@ -1,0 +1,274 @@
+"""Packed layouts: which tensors get one, what the kernels become, and that the bytes stay the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hw.spec.config import PRESETS, AcceleratorConfig
+from hw.spec.isa import Instruction, Mode, Opcode, Region
+from hw.spec.packing import Packing
+from hw.spec.program import Program
+from sim.iss import IssBackend
+from sim.memory import read_tensor
+from sw.compiler import compile_graph, driver, optimise, packing
+from sw.compiler.ir import Graph
+from sw.compiler.lower import lower
+from sw.compiler.packing import Packed, pack
+from tests.sw.compiled import check
+from tests.sw.ir_graphs import Builder, block_net
+from tests.sw.ir_reference import run_integer
+from tests.sw.random_networks import compile_in_smallest
+
+_SMALL = {"act_kib": 64, "act_banks": 2, "weight_kib": 16, "param_entries": 256, "axi_data_width": 64}
+
+CONFIGS = {
+    "4x24": AcceleratorConfig(rows=4, cols=24, **_SMALL),
+    "6x20": AcceleratorConfig(rows=6, cols=20, **_SMALL),
+    "3x40": AcceleratorConfig(rows=3, cols=40, **_SMALL),
+    "4x24-plain": AcceleratorConfig(rows=4, cols=24, stos=False, **_SMALL),
+}
+WIDE = CONFIGS["4x24"]
+LARGE = AcceleratorConfig(rows=32, cols=32, **_SMALL)
+
+
+def packed(graph: Graph, config: AcceleratorConfig) -> Packed:
+    graph = optimise(graph, config)
+    return pack(graph, *lower(graph, config), config)
+
+
+def block(
+    build: Builder,
+    source: str,
+    kernel: int,
+    *,
+    variant: str = "half",
+    hidden: int = 24,
+    gate: bool = False,
+    residual: bool = True,
+) -> str:
+    """An inverted residual at stride 1."""
+    y = build.conv(source, hidden, clamp=(-30, 127))
+    if variant == "depthwise":
+        y = build.conv(y, 0, (kernel, kernel), depthwise=True, clamp=(-20, 100))
+    else:
+        y = build.fuse(y, kernel, full=variant == "full")
+    y = build.gate(y, 5) if gate else y
+    y = build.conv(y, build.tensors[source].shape[0])
+    return build.add(source, y) if residual else y
+
+
+def seven(build: Builder, *, kernels: tuple[int, ...] = (3, 3), size: tuple[int, int] = (7, 7), **options) -> Graph:
+    """Blocks between a plain input and a classifier behind a pool."""
+    x = build.input((6, *size))
+    for kernel in kernels:
+        x = block(build, x, kernel, **options)
+    x = build.conv(x, 17, clamp=(-10, 127))
+    return build.graph(build.linear(build.pool(x), 9))
+
+
+def execs(program: Program) -> list[Instruction]:
+    return [i for i in program.instructions() if i.opcode == Opcode.EXEC]
+
+
+# --- what is packed --------------------------------------------------------------------------------------------------
+
+
+def test_a_region_is_packed_from_its_first_expansion_to_the_pool() -> None:
+    build = Builder(0)
+    graph = seven(build)
+    result = packed(graph, WIDE)
+    (layout,) = set(result.packings.values())
+    assert layout == Packing(7, 7, 8, 3)
+    assert [kernel.kind for kernel in result.kernels if kernel.relayout] == ["relayout"]
+    # the input is packed once, for the first expansion and for the residual
+    first, expansion = result.kernels[:2]
+    assert first.source.storage == "x" and first.target.storage == "x.packed" == expansion.source.storage
+    assert [k.residual.storage for k in result.kernels if k.residual is not None][0] == "x.packed"
+    assert all(k.packing == layout for k in result.kernels if k.kind not in ("linear",))
+    modes = {k.kind: (k.mode, k.fold) for k in result.kernels}
+    assert modes["fuse_col"] == (Mode.STOS_LN, True) and modes["fuse_row"] == (Mode.STOS_CH, False)
+    for name, one in result.packings.items():
+        assert result.graph[name].shape[1:] == (one.lines, one.width) and result.views[name].plane == one.plane
+
+
+def test_slices_and_parts_keep_their_channels() -> None:
+    build = Builder(0)
+    result = packed(seven(build), WIDE)
+    plane = Packing(7, 7, 8, 3).plane
+    columns = next(k for k in result.kernels if k.kind == "fuse_col")
+    assert columns.source.offset == 12 * plane and columns.target.offset == 12 * plane
+    assert columns.source.shape == (12, 3, 24)
+
+
+def test_fields_of_the_packed_instructions() -> None:
+    build = Builder(0)
+    program = compile_graph(seven(build), WIDE)
+    by_kind = {layer.kind: program.instructions()[layer.instructions[-1]] for layer in program.layers}
+    column, row, copy = by_kind["fuse_col"], by_kind["fuse_row"], by_kind["relayout"]
+    for packed_exec in (column, row):
+        fields = [packed_exec[name] for name in ("seg", "seg_gap", "seg_missing", "out_w", "out_h", "in_w", "in_h")]
+        assert fields == [8, 1, 2, 24, 3, 24, 3]
+    assert (column["fold"], row["fold"]) == (1, 0)
+    assert copy["seg"] == 0 and copy["out_w"] == 8 and copy["out_pitch"] == 24 and copy["in_pitch"] == 7
+    assert {layer.output_shape for layer in program.layers if layer.kind == "fuse_row"} == {(12, 7, 7)}
+
+
+def test_nothing_is_packed_without_gain_or_room() -> None:
+    build = Builder(0)
+    assert not packed(seven(build), PRESETS["tiny"]).packings  # 4 columns
+    # one pointwise layer between input and output has nothing to gain
+    build = Builder(0)
+    assert not packed(build.graph(build.conv(build.input((6, 7, 7)), 20)), WIDE).packings
+
+
+def test_outputs_and_maps_for_strides_are_plain() -> None:
+    build = Builder(0)
+    x = block(build, block(build, build.input((6, 7, 7)), 3, hidden=64), 3, hidden=64)
+    wide = build.conv(x, 24)
+    made = build.conv(wide, 0, (3, 3), (2, 2), depthwise=True)
+    graph = build.graph(build.conv(made, 12), y := build.conv(x, 5))
+    result = packed(graph, LARGE)
+    assert x in result.packings and not {wide, made, y} & set(result.packings)
+    # one copy for the strided layer and for the output
+    assert [k.name for k in result.kernels if k.relayout] == ["x.packed", f"{x}.plain"]
+    check(graph, LARGE, build.values())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cols", "want"), [(3, 40, (8, 4)), (3, 64, (8, 7)), (5, 32, (9, 3)), (5, 64, (9, 4)), (7, 40, (10, 3))]
+)
+def test_gaps_and_segments_are_as_large_as_filters_reach(kernel: int, cols: int, want: tuple[int, int]) -> None:
+    build = Builder(0)
+    x = block(build, block(build, build.input((6, 7, 7)), kernel, hidden=64), kernel, hidden=64)
+    (layout,) = set(packed(build.graph(build.pool(x)), LARGE.twin(cols=cols)).packings.values())
+    assert (layout.pitch, layout.segments) == want and layout.lines >= kernel // 2
+
+
+def test_packing_is_an_option() -> None:
+    build = Builder(0)
+    graph = seven(build)
+    with_it, without = compile_graph(graph, WIDE, dump_tensors=True), compile_graph(graph, WIDE, packing=False)
+    assert any(i["seg"] for i in execs(with_it)) and any(spec.packing for spec in with_it.tensors)
+    assert not any(i["seg"] for i in execs(without)) and not any(spec.packing for spec in without.tensors)
+    assert "relayout" not in {layer.kind for layer in without.layers}
+
+
+def test_where_packed_planes_do_not_fit_the_plain_ones_are_taken() -> None:
+    build = Builder(0)
+    graph = seven(build)
+    programs = [compile_graph(graph, WIDE.twin(act_kib=size, act_banks=1)) for size in (1, 2, 4)]
+    for program in programs:
+        want = run_integer(optimise(graph, program.config), program.config, inputs := build.values())
+        got = IssBackend(program.config).run(program, inputs).outputs
+        assert all(np.array_equal(got[name], want[name]) for name in got)
+
+
+# --- the same bytes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_blocks_are_bit_for_bit_the_reference(gate: bool) -> None:
+    """With and without dumps, on an array that gains much."""
+    build = Builder(1)
+    program = check(seven(build, hidden=64, gate=gate), LARGE, build.values())
+    assert sum(bool(i["seg"]) for i in execs(program)) > 6
+
+
+def _network(seed: int) -> tuple[Builder, Graph]:
+    """Blocks on small maps of odd sizes, and what wants plain lines in between."""
+    build, rng = Builder(seed), np.random.default_rng([seed, 5])
+    x = build.input((int(rng.integers(2, 24)), int(rng.integers(2, 15)), int(rng.integers(1, 12))))
+    outputs = []
+    for _ in range(int(rng.integers(1, 5))):
+        channels, height, width = build.tensors[x].shape
+        kernel = int(rng.choice([3, 5, 7]))
+        match rng.choice(["block", "block", "block", "stride", "max", "mean", "row", "curve", "add", "output"]):
+            case "block":
+                variant = str(rng.choice(["half", "full", "depthwise"]))
+                gate, residual = rng.random(2) < 0.5
+                x = block(build, x, kernel, variant=variant, hidden=40, gate=bool(gate), residual=bool(residual))
+            case "stride":
+                x = build.conv(x, 0, (kernel, kernel), (2, 2), depthwise=True)
+            case "max" | "mean" as kind:
+                x = build.window(x, (3, 3), (1, 1), (1, 1, 1, 1), mean=kind == "mean")
+            case "row":
+                # an asymmetric window: all of its reach on one side
+                x = build.conv(x, 0, (1, kernel), padding=(0, kernel - 1, 0, 0), depthwise=True, curve="hswish")
+            case "curve":
+                x = build.activation(x, str(rng.choice(["hswish", "hsigmoid"])))
+            case "add":
+                x = build.add(x, build.conv(x, channels, (1, kernel)))
+            case "output":
+                outputs.append(x)
+                x = build.concat(build.slice(x, 0, 1), build.conv(x, 3, like=x))
+    outputs.append(build.pool(x) if rng.random() < 0.5 else build.conv(x, 5))
+    return build, build.graph(*(name for name in dict.fromkeys(outputs) if name != "x"))
+
+
+@pytest.fixture
+def any_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layouts drawn at random instead of chosen by cost, and kept even if not all fits on chip."""
+    rng = np.random.default_rng(7)
+
+    def draw(region: packing._Region) -> packing.Labels:
+        return {
+            name: some[int(rng.integers(len(some)))] if rng.random() < 0.8 else None
+            for name, some in region.options.items()
+        }
+
+    monkeypatch.setattr(packing._Region, "best", draw)
+    monkeypatch.setattr(driver, "_spills", lambda packed, placed: False)
+
+
+@pytest.mark.usefixtures("any_layout")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_networks_in_random_layouts(name: str) -> None:
+    """Every mixture of layouts computes the same: relayouts between any two, shared, of parts, strips, through DRAM."""
+    seen: Counter[str] = Counter()
+    for seed in range(16):
+        build, graph = _network(seed)
+        program = compile_in_smallest(graph, CONFIGS[name].twin(act_kib=1 << seed % 3), dump_tensors=True)
+        inputs = build.values()
+        want = run_integer(optimise(graph, program.config), program.config, inputs)
+        result = IssBackend(program.config).run(program, inputs)
+        for spec in program.tensors:
+            np.testing.assert_array_equal(read_tensor(result.regions, spec), want[spec.name], err_msg=spec.name)
+        stream = program.instructions()
+        for layer in program.layers:
+            mine = [stream[pc] for pc in layer.instructions]
+            packed_execs = [i for i in mine if i["seg"]]
+            seen[layer.kind] += bool(packed_execs) or layer.kind == "relayout"
+            seen["missing"] += any(i["seg_missing"] for i in packed_execs)
+            seen["strips"] += len({(i["out_h"], i["seg_missing"]) for i in packed_execs}) > 1
+            seen["pooled"] += any(i["gap"] for i in packed_execs)
+            copies_through_dram = layer.kind == "relayout" and any(i["region"] == Region.WORK for i in mine)
+            seen["copies through DRAM"] += copies_through_dram
+            seen["packed twice"] += layer.name.endswith(".packed2")
+    assert all(seen[kind] for kind in ("relayout", "pointwise", "fuse_row", "scale", "missing", "pooled")), seen
+    assert name == "4x24-plain" or seen["fuse_col"] and seen["depthwise"] and seen["avg_pool"], seen
+    assert seen["strips"] and seen["copies through DRAM"] and seen["packed twice"], seen
+
+
+@pytest.mark.usefixtures("any_layout")
+def test_from_one_packing_to_another_a_tensor_goes_through_the_plain_layout() -> None:
+    chains = 0
+    for _ in range(12):
+        build = Builder(2)
+        graph = seven(build, kernels=(3, 5, 3))
+        copies = {k.target.storage: k.source.storage for k in packed(graph, CONFIGS["3x40"]).kernels if k.relayout}
+        chains += sum(source in copies for source in copies.values())
+    assert chains > 5
+
+
+def test_networks_are_the_same_with_and_without() -> None:
+    for seed in range(4):
+        build, graph = block_net(seed, size=13)
+        inputs = build.values()
+        plain, packed_ones = (
+            IssBackend(LARGE).run(compile_graph(graph, LARGE, packing=on), inputs).outputs for on in (False, True)
+        )
+        for name in graph.outputs:
+            np.testing.assert_array_equal(packed_ones[name], plain[name])
