@@ -10,6 +10,7 @@ import pytest
 
 from hw.spec.config import PRESETS
 from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Opcode, Region, assemble
+from hw.spec.packing import Packing
 from hw.spec.program import PARAM_DTYPE, Layer, Program, ProgramError, TensorSpec, write_atomic
 
 CONFIG = PRESETS["tiny"]
@@ -40,6 +41,13 @@ def test_round_trip(program: Program, tmp_path: Path) -> None:
     assert loaded.macs == 9
     assert [instruction.opcode for instruction in loaded.instructions()] == [Opcode.HEADER, Opcode.LOAD, Opcode.HALT]
     assert sorted(path.name for path in (tmp_path / "deep" / "prog").iterdir()) == ["program.bin", "program.json"]
+
+
+def test_packed_tensors_come_back(program: Program, tmp_path: Path) -> None:
+    packed = replace(SPEC, packing=Packing(3, 5, 6, 2), plane_stride=24)
+    assert packed.end == 4 + 24 + 24
+    replace(program, inputs=(packed,)).save(tmp_path)
+    assert Program.load(tmp_path).inputs == (packed,)
 
 
 def test_tensor_end() -> None:
@@ -98,6 +106,8 @@ def test_altered_description(program: Program, tmp_path: Path, key: str, value: 
         ({"scale": float("nan")}, "no int8 scale"),
         ({"zero_point": 128}, "no int8 scale"),
         ({"plane_stride": 14}, "overlap at 14 bytes"),
+        ({"packing": Packing(3, 5, 6, 2)}, "overlap at 20 bytes"),
+        ({"packing": Packing(3, 4, 6, 2), "plane_stride": 24}, "no packing of shape"),
         ({"offset": -1}, "takes bytes -1"),
         ({"offset": 30}, "takes bytes 30 to 65"),
     ],

@@ -15,6 +15,7 @@ from hw.spec.config import PRESETS
 from hw.spec.isa import Region
 from hw.spec.program import Program
 from sw import compile as tool
+from sw.compiler import compile_graph
 from sw.nn.fuse import FuSeConv2d
 from sw.quant import export_program, quantise, save
 
@@ -104,6 +105,21 @@ def test_layout_names_every_byte_once(network: Path, tmp_path: Path, capsys: pyt
     assert tool.main(arguments) == 0
     text = capsys.readouterr().out
     assert all(tensor.name in text for tensor in program.tensors) and "plane stride" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-packing"]])
+def test_packing_can_be_switched_off(
+    arguments: list[str], network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def compiled(*positional: object, packing: bool, **options: object) -> Program:
+        asked.append(packing)
+        return compile_graph(*positional, packing=packing, **options)
+
+    monkeypatch.setattr(tool, "compile_graph", compiled)
+    assert tool.main([str(network), "--preset", "tiny", "--out", str(tmp_path / "prog"), *arguments]) == 0
+    assert asked == [not arguments]
 
 
 @pytest.mark.parametrize(

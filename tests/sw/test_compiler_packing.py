@@ -13,6 +13,7 @@ from hw.spec.packing import Packing
 from hw.spec.program import Program
 from sim.iss import IssBackend
 from sim.memory import read_tensor
+from sw.compile_report import layout, layout_text, summary, summary_text
 from sw.compiler import compile_graph, driver, optimise, packing
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
@@ -154,6 +155,20 @@ def test_packing_is_an_option() -> None:
     assert any(i["seg"] for i in execs(with_it)) and any(spec.packing for spec in with_it.tensors)
     assert not any(i["seg"] for i in execs(without)) and not any(spec.packing for spec in without.tensors)
     assert "relayout" not in {layer.kind for layer in without.layers}
+
+
+def test_reports_show_the_layout() -> None:
+    build = Builder(0)
+    program = compile_graph(seven(build, hidden=64), LARGE, dump_tensors=True)
+    layers = {layer["kind"]: layer for layer in summary(program)["layers"]}
+    assert layers["fuse_row"]["segments"] == layers["fuse_col"]["segments"] == 4
+    assert layers["linear"]["segments"] == layers["relayout"]["segments"] == 1
+    assert layers["fuse_row"]["output_shape"] == [32, 7, 7]
+    assert "STOS_LN, 4 segments" in summary_text(summary(program))
+    entries = {entry["name"]: entry for entry in layout(program)}
+    assert entries["layer0"]["packing"] == "7x7 in 2 lines of 4 segments of 8"
+    assert (entries["layer0"]["plane_stride"], entries["layer0"]["bytes"]) == (64, 64 * 64)
+    assert "packing" not in entries["x"] and "4 segments of 8" in layout_text(layout(program))
 
 
 def test_where_packed_planes_do_not_fit_the_plain_ones_are_taken() -> None:
