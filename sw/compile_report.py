@@ -38,7 +38,8 @@ def _layer(layer: Layer, instructions: Sequence[Instruction], moved: LayerTraffi
     counts = Counter(instruction.opcode for instruction in instructions)
     execs = [instruction for instruction in instructions if instruction.opcode == Opcode.EXEC]
     mode = Mode(execs[0]["mode"]).name + (" (depthwise)" if execs[0]["depthwise"] else "")
-    segments = execs[0]["out_w"] // execs[0]["seg"] if execs[0]["seg"] else 1
+    # the last segment lacks its gap
+    segments = -(-execs[0]["out_w"] // execs[0]["seg"]) if execs[0]["seg"] else 1
     return {
         "name": layer.name,
         "kind": layer.kind,

@@ -17,8 +17,8 @@ class Packing:
     """Where the pixels of an image lie in a packed plane.
 
     The plane has :attr:`lines` lines of :attr:`width` pixels.  Its line y, segment s holds image line ``s*lines + y``
-    in its first `image_width` pixels; the :attr:`gap` behind them, and segments beyond the last image line, hold the
-    tensor's zero point.  See the segments of :data:`hw.spec.isa.EXEC`.
+    in its first `image_width` pixels; the :attr:`gap` to the next segment, and segments beyond the last image line,
+    hold the tensor's zero point.  The last segment has no gap.  See the segments of :data:`hw.spec.isa.EXEC`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Packing:
     @property
     def width(self) -> int:
         """Pixels of a packed line."""
-        return self.segments * self.pitch
+        return self.segments * self.pitch - self.gap
 
     @property
     def plane(self) -> int:
@@ -58,7 +58,7 @@ class Packing:
 
     @property
     def gap(self) -> int:
-        """Pixels behind every image line."""
+        """Pixels between image lines."""
         return self.pitch - self.image_width
 
     @property
@@ -72,11 +72,12 @@ class Packing:
         parts = np.full((channels, self.segments * self.lines, self.pitch), zero_point, np.int8)
         parts[:, : self.image_height, : self.image_width] = image
         parts = parts.reshape(channels, self.segments, self.lines, self.pitch)
-        return parts.transpose(0, 2, 1, 3).reshape(channels, self.lines, self.width)
+        return parts.transpose(0, 2, 1, 3).reshape(channels, self.lines, -1)[:, :, : self.width].copy()
 
     def unpack(self, planes: Int8Array) -> Int8Array:
         """Return the image (C, H, W) in packed planes, of any shape that has ``C * plane`` elements."""
-        parts = planes.reshape(-1, self.lines, self.segments, self.pitch).transpose(0, 2, 1, 3)
+        parts = np.pad(planes.reshape(-1, self.lines, self.width), ((0, 0), (0, 0), (0, self.gap)))
+        parts = parts.reshape(-1, self.lines, self.segments, self.pitch).transpose(0, 2, 1, 3)
         parts = parts.reshape(len(parts), self.segments * self.lines, self.pitch)
         return parts[:, : self.image_height, : self.image_width].copy()
 

@@ -104,7 +104,7 @@ def _packing(size: Size, reach: int, gap: int, cols: int) -> Layout:
     """Return the layout with the most segments, of at least `reach` lines each, or None if two do not fit."""
     height, width = size
     pitch = width + gap
-    for segments in range(min(cols // pitch, height), 1, -1):
+    for segments in range(min((cols + gap) // pitch, height), 1, -1):
         lines = -(-height // segments)
         packing = Packing(height, width, pitch, -(-height // lines))
         legal = pitch <= _LIMIT["seg"] and gap <= _LIMIT["seg_gap"] and packing.missing <= _LIMIT["seg_missing"]

@@ -76,8 +76,9 @@ def relayout_steps(kernel: Kernel, step: Step) -> list[Step]:
             reads, writes = packed("in", width, count), plain("out")
             shape = {"in_pitch": packing.width, "out_pitch": width, "out_w": width, "out_h": count}
         else:
-            reads, writes = plain("in"), packed("out", packing.pitch, lines)
-            shape = {"in_pitch": width, "out_pitch": packing.width, "out_w": packing.pitch, "out_h": lines}
+            pixels = packing.pitch if segment < packing.segments - 1 else width
+            reads, writes = plain("in"), packed("out", pixels, lines)
+            shape = {"in_pitch": width, "out_pitch": packing.width, "out_w": pixels, "out_h": lines}
         bases = {"in_base": reads[0].base, "out_base": writes[0].base, "in_w": width, "in_h": count}
         steps.append(
             Step(step.opcode, {**values, **shape, **bases}, step.layer, reads=[*reads, *params], writes=writes)

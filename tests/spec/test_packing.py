@@ -11,12 +11,12 @@ SEVEN = Packing(7, 7, 8, 4)
 
 
 def test_pixels_of_a_plane() -> None:
-    """Line y, segment s holds image line s*n + y; gaps and missing lines hold the zero point."""
-    assert (SEVEN.lines, SEVEN.width, SEVEN.plane, SEVEN.gap, SEVEN.missing) == (2, 32, 64, 1, 1)
+    """Line y, segment s holds image line s*n + y; gaps and missing lines hold the zero point; no gap at the end."""
+    assert (SEVEN.lines, SEVEN.width, SEVEN.plane, SEVEN.gap, SEVEN.missing) == (2, 31, 62, 1, 1)
     image = np.arange(2 * 49, dtype=np.int8).reshape(2, 7, 7)
     plane = SEVEN.pack(image, -3)
-    assert plane.shape == (2, 2, 32)
-    seen = np.full((2, 2, 32), -3)
+    assert plane.shape == (2, 2, 31)
+    seen = np.full((2, 2, 31), -3)
     for channel in range(2):
         for line in range(7):
             for pixel in range(7):

@@ -45,7 +45,7 @@ def test_round_trip(program: Program, tmp_path: Path) -> None:
 
 def test_packed_tensors_come_back(program: Program, tmp_path: Path) -> None:
     packed = replace(SPEC, packing=Packing(3, 5, 6, 2), plane_stride=24)
-    assert packed.end == 4 + 24 + 24
+    assert packed.end == 4 + 24 + 22
     replace(program, inputs=(packed,)).save(tmp_path)
     assert Program.load(tmp_path).inputs == (packed,)
 
@@ -78,7 +78,7 @@ def test_truncated_and_corrupt_image(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 99, "format 99, ISA 3; these tools have format 1"),
+        ("format", 99, "format 99, ISA 3; these tools have format 2"),
         ("isa_version", 1, "compile the network again"),
         ("config_hash", "0" * 16, "is not that of its configuration"),
         ("config", {"rows": 1}, "missing configuration field"),
