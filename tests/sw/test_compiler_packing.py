@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from hw.spec.program import Program
 from sim.iss import IssBackend
 from sim.memory import read_tensor
 from sw.compile_report import layout, layout_text, summary, summary_text
-from sw.compiler import compile_graph, driver, optimise, packing
+from sw.compiler import compile_graph, optimise
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
 from sw.compiler.packing import Packed, pack
 from tests.sw.compiled import check
 from tests.sw.ir_graphs import Builder, block_net
 from tests.sw.ir_reference import run_integer
+from tests.sw.packed_networks import block, packed_network, random_layouts
 from tests.sw.random_networks import compile_in_smallest
 
 _SMALL = {"act_kib": 64, "act_banks": 2, "weight_kib": 16, "param_entries": 256, "axi_data_width": 64}
@@ -38,27 +40,6 @@ LARGE = AcceleratorConfig(rows=32, cols=32, **_SMALL)
 def packed(graph: Graph, config: AcceleratorConfig) -> Packed:
     graph = optimise(graph, config)
     return pack(graph, *lower(graph, config), config)
-
-
-def block(
-    build: Builder,
-    source: str,
-    kernel: int,
-    *,
-    variant: str = "half",
-    hidden: int = 24,
-    gate: bool = False,
-    residual: bool = True,
-) -> str:
-    """An inverted residual at stride 1."""
-    y = build.conv(source, hidden, clamp=(-30, 127))
-    if variant == "depthwise":
-        y = build.conv(y, 0, (kernel, kernel), depthwise=True, clamp=(-20, 100))
-    else:
-        y = build.fuse(y, kernel, full=variant == "full")
-    y = build.gate(y, 5) if gate else y
-    y = build.conv(y, build.tensors[source].shape[0])
-    return build.add(source, y) if residual else y
 
 
 def seven(build: Builder, *, kernels: tuple[int, ...] = (3, 3), size: tuple[int, int] = (7, 7), **options) -> Graph:
@@ -192,50 +173,11 @@ def test_blocks_are_bit_for_bit_the_reference(gate: bool) -> None:
     assert sum(bool(i["seg"]) for i in execs(program)) > 6
 
 
-def _network(seed: int) -> tuple[Builder, Graph]:
-    """Blocks on small maps of odd sizes, and what wants plain lines in between."""
-    build, rng = Builder(seed), np.random.default_rng([seed, 5])
-    x = build.input((int(rng.integers(2, 24)), int(rng.integers(2, 15)), int(rng.integers(1, 12))))
-    outputs = []
-    for _ in range(int(rng.integers(1, 5))):
-        channels, height, width = build.tensors[x].shape
-        kernel = int(rng.choice([3, 5, 7]))
-        match rng.choice(["block", "block", "block", "stride", "max", "mean", "row", "curve", "add", "output"]):
-            case "block":
-                variant = str(rng.choice(["half", "full", "depthwise"]))
-                gate, residual = rng.random(2) < 0.5
-                x = block(build, x, kernel, variant=variant, hidden=40, gate=bool(gate), residual=bool(residual))
-            case "stride":
-                x = build.conv(x, 0, (kernel, kernel), (2, 2), depthwise=True)
-            case "max" | "mean" as kind:
-                x = build.window(x, (3, 3), (1, 1), (1, 1, 1, 1), mean=kind == "mean")
-            case "row":
-                # an asymmetric window: all of its reach on one side
-                x = build.conv(x, 0, (1, kernel), padding=(0, kernel - 1, 0, 0), depthwise=True, curve="hswish")
-            case "curve":
-                x = build.activation(x, str(rng.choice(["hswish", "hsigmoid"])))
-            case "add":
-                x = build.add(x, build.conv(x, channels, (1, kernel)))
-            case "output":
-                outputs.append(x)
-                x = build.concat(build.slice(x, 0, 1), build.conv(x, 3, like=x))
-    outputs.append(build.pool(x) if rng.random() < 0.5 else build.conv(x, 5))
-    return build, build.graph(*(name for name in dict.fromkeys(outputs) if name != "x"))
-
-
 @pytest.fixture
-def any_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layouts drawn at random instead of chosen by cost, and kept even if not all fits on chip."""
-    rng = np.random.default_rng(7)
-
-    def draw(region: packing._Region) -> packing.Labels:
-        return {
-            name: some[int(rng.integers(len(some)))] if rng.random() < 0.8 else None
-            for name, some in region.options.items()
-        }
-
-    monkeypatch.setattr(packing._Region, "best", draw)
-    monkeypatch.setattr(driver, "_spills", lambda packed, placed: False)
+def any_layout() -> Iterator[None]:
+    """Layouts drawn at random instead of chosen by cost."""
+    with random_layouts(7):
+        yield
 
 
 @pytest.mark.usefixtures("any_layout")
@@ -244,7 +186,7 @@ def test_random_networks_in_random_layouts(name: str) -> None:
     """Every mixture of layouts computes the same: relayouts between any two, shared, of parts, strips, through DRAM."""
     seen: Counter[str] = Counter()
     for seed in range(16):
-        build, graph = _network(seed)
+        build, graph = packed_network(seed)
         program = compile_in_smallest(graph, CONFIGS[name].twin(act_kib=1 << seed % 3), dump_tensors=True)
         inputs = build.values()
         want = run_integer(optimise(graph, program.config), program.config, inputs)
