@@ -46,7 +46,8 @@ def split_first(steps: Sequence[Step]) -> list[Step]:
 
 def _by_lines(run: Step) -> bool:
     plain = not (run["gap"] or run["seg"] or run["fold"]) and run["res"] == ResidualOp.NONE
-    return plain and run["mode"] != Mode.STOS_LN and run["out_h"] > _FIRST
+    # a relayout's lines lie apart: a span each
+    return plain and run["mode"] != Mode.STOS_LN and run["out_h"] > _FIRST and len(run.writes) == 1
 
 
 def _lines_loaded(load: Step, run: Step) -> int | None:
