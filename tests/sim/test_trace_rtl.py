@@ -87,7 +87,7 @@ def test_a_backend_without_a_clock(program: Program) -> None:
 def test_profile_command_on_rtl(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(profile, "_graph", lambda *_: graph)
+    monkeypatch.setattr(profile, "network_graph", lambda *_: graph)
     facts = []
     for backend in ("rtl", "model"):
         assert profile.main(["digits", "--preset", "tiny", "--backend", backend, "--json"]) == 0
