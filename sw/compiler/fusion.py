@@ -28,8 +28,11 @@ Shape = tuple[int, int, int]
 _LONGEST = 24
 """Kernels in a group at most, for the compiler's time."""
 
-_LOST = 0.2
+_LOST = 0.1
 """Share of a transfer's cycles that execution beside it loses: both use the scratchpad's ports."""
+
+_ENOUGH = 4
+"""Ways to run a group among which the cheapest is taken: higher strips are tried first, and are mostly cheaper."""
 
 _FULL = 0.95
 """Share of the scratchpad that a group may fill by estimate; the rest is lost between tensors."""
@@ -131,12 +134,13 @@ class Fuser:
         for pieces in self._cuts(first, stop):
             if _least(windows, group, pieces) > room:
                 continue
-            made_schedule = schedule(group, windows, loaded, stored, pieces)
-            choice = Choice(made_schedule, self._cost(group, windows, made_schedule))
-            if sum(-(-size // self.config.axi_bytes) * self.config.axi_bytes for size in choice.buffers) <= room:
-                found.append(choice)
-                if len(found) == 3:
-                    break
+            for early in (0, 1):
+                made_schedule = schedule(group, windows, loaded, stored, pieces, early=early)
+                choice = Choice(made_schedule, self._cost(group, windows, made_schedule))
+                if sum(-(-size // self.config.axi_bytes) * self.config.axi_bytes for size in choice.buffers) <= room:
+                    found.append(choice)
+            if len(found) >= _ENOUGH:
+                break
         return sorted(found, key=lambda choice: (choice.cost, sum(choice.buffers)))
 
     def _cuts(self, first: int, stop: int) -> list[list[list[tuple[int, int]]]]:
@@ -160,7 +164,7 @@ class Fuser:
             if item.opcode == Opcode.EXEC:
                 extent = kernel.extent(kernel.map_shape[0], item.lines[1] - item.lines[0])
                 cycles += exec_cycles(config, kernel.mode, kernel.depthwise, extent)
-                if before is not None and (before.mode != kernel.mode or _reads(kernel, before)):
+                if before is not None and _reads(kernel, before):
                     cycles += drain_cycles(config, before.mode, before.map_shape[0])
                 before = kernel
                 continue

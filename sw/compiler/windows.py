@@ -141,6 +141,8 @@ def schedule(
     loaded: Sequence[str],
     stored: Iterable[str],
     pieces: Sequence[Sequence[Lines]],
+    *,
+    early: int = 0,
 ) -> Schedule:
     """Order a group's steps and size its windows.
 
@@ -154,8 +156,11 @@ def schedule(
         Tensors made here that go to DRAM, strip by strip; they need not have windows.
     pieces
         Lines of each kernel in each strip, see :func:`progress`.
+    early
+        Kernels, counted from the first, whose next strip runs before the last of the others' strip has: EXECs that
+        follow each other then need not wait for results, but windows are larger.
     """
-    items = _order(kernels, loaded, set(stored), pieces)
+    items = _order(kernels, loaded, set(stored), pieces, early)
     lives = {name: _Life() for name in shapes}
     for position, item in enumerate(items):
         if item.opcode == Opcode.EXEC:
@@ -176,7 +181,11 @@ def schedule(
 
 
 def _order(
-    kernels: Sequence[Kernel], loaded: Sequence[str], stored: set[str], pieces: Sequence[Sequence[Lines]]
+    kernels: Sequence[Kernel],
+    loaded: Sequence[str],
+    stored: set[str],
+    pieces: Sequence[Sequence[Lines]],
+    early: int,
 ) -> list[Item]:
     """Return the steps strip by strip; what the next strip loads comes behind the first EXEC of a strip."""
     items: list[Item] = []
@@ -194,20 +203,28 @@ def _order(
                 lines = min(start for _, (start, _) in reads), max(stop for _, (_, stop) in reads)
                 items.append(Item(Opcode.LOAD, reads[0][0], name, strip, lines))
 
-    strips = len(pieces[0])
-    load(0)
-    for strip in range(strips):
-        ahead = strip + 1 < strips
-        for index, kernel in enumerate(kernels):
+    def run(first: int, stop: int, strip: int) -> None:
+        for index in range(first, stop):
             piece = pieces[index][strip]
             if piece[0] == piece[1]:
                 continue
-            items.append(Item(Opcode.EXEC, index, kernel.target.storage, strip, piece))
-            if kernel.target.storage in stored:
-                items.append(Item(Opcode.STORE, index, kernel.target.storage, strip, piece))
-            if ahead:
+            name = kernels[index].target.storage
+            items.append(Item(Opcode.EXEC, index, name, strip, piece))
+            if name in stored:
+                items.append(Item(Opcode.STORE, index, name, strip, piece))
+            if strip not in begun and strip + 1 < strips:
                 load(strip + 1)
-                ahead = False
+            begun.add(strip)
+
+    begun: set[int] = set()
+    strips, last = len(pieces[0]), len(kernels) - 1
+    load(0)
+    run(0, early, 0)
+    for strip in range(strips):
+        run(early, last, strip)
+        if strip + 1 < strips:
+            run(0, early, strip + 1)
+        run(last, last + 1, strip)
     return items
 
 
