@@ -18,7 +18,7 @@ from sw.compiler.lower import Kernel, lower
 from sw.compiler.plan import GroupPlan, Plan, plan
 from sw.compiler.tiling import input_lines
 from sw.compiler.traffic import traffic
-from sw.compiler.windows import line_views, progress
+from sw.compiler.windows import Schedule, line_views, progress
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
 from tests.sw.ir_graphs import Builder
@@ -45,6 +45,12 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> list[GroupPlan]:
     monkeypatch.setattr(Fuser, "regions", lambda self: [(0, len(self.kernels))])
     monkeypatch.setattr(Fuser, "choices", remember)
     return made
+
+
+def turns_back(self: Fuser | None, kernels: object, windows: object, plan: Schedule) -> float:
+    """A cost by which groups whose first kernel runs ahead of the last one are the best."""
+    strips = [item.strip for item in plan.items if item.opcode == Opcode.EXEC]
+    return -sum(after < before for before, after in zip(strips, strips[1:], strict=False))
 
 
 def two_blocks(seed: int = 0) -> tuple[Builder, Graph]:
@@ -101,11 +107,17 @@ def check_window_bytes(group: GroupPlan) -> None:
         assert sum(1 for number, _ in computed if number == index) == kernel.map_shape[1]
 
 
-def test_windows_hold_what_is_read_and_every_line_is_computed_once(eager: list[GroupPlan]) -> None:
-    """With windows that slide, and with strips that take turns."""
+@pytest.mark.parametrize("ahead", [False, True])
+def test_windows_hold_what_is_read_and_every_line_is_computed_once(
+    eager: list[GroupPlan], monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    """With windows that slide, and with strips that take turns; with the first kernel a strip ahead or not."""
+    if ahead:
+        monkeypatch.setattr(Fuser, "_cost", turns_back)
     _, graph = two_blocks()
     found = groups(planned(graph, SMALL))
     assert found
+    assert any(turns_back(None, None, None, group.choice.schedule) < 0 for group in found) == ahead
     windows = [window for group in found for window in group.choice.schedule.windows.values()]
     assert {bool(window.starts) for window in windows} == {False, True}
     for group in found:
@@ -172,8 +184,10 @@ def test_no_wide_map_of_mobilenet_v2_reaches_dram() -> None:
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
-def test_random_networks_in_groups(seed: int, eager: list[GroupPlan]) -> None:
+def test_random_networks_in_groups(seed: int, eager: list[GroupPlan], monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups wherever possible, with every tensor stored and without, on the simulator that checks tokens."""
+    if seed % 2:
+        monkeypatch.setattr(Fuser, "_cost", turns_back)
     network, configs = random_network(1000 + seed), list(CONFIGS.values())
     for dump in (False, True):
         program = compile_in_smallest(network.graph, configs[seed % len(configs)], dump_tensors=dump)
