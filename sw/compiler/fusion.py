@@ -29,8 +29,8 @@ _LONGEST = 24
 """Kernels in a group at most, for the compiler's time."""
 
 _LOST = 0.03
-"""Share of a transfer's cycles that execution beside it loses, as both use the scratchpad's ports; near a tie it decides
-for fewer bytes."""
+"""Share of a transfer's cycles that execution beside it loses, as both use the scratchpad's ports; near a tie it
+decides for fewer bytes."""
 
 _ENOUGH = 4
 """Ways to run a group among which the cheapest is taken: higher strips are tried first, and are mostly cheaper."""
