@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from sim.bench_causes import CAUSES
+from sim.bench_causes import CAUSES, PARTS, kind_of
 from sim.memory import LATENCY
 
 __all__ = ["COMMAND", "document", "explanation", "table"]
@@ -84,12 +85,18 @@ def _code(cells: list[str]) -> list[str]:
 
 
 def _causes_table(rows: Sequence[Row]) -> list[str]:
-    """Return all causes of all rows; the columns' sum is what is beyond the bound."""
-    names = list(dict.fromkeys(name for row in rows for name in row["causes"] if name not in CAUSES))
-    names = [*sorted(names), *(name for name in CAUSES if any(name in row["causes"] for row in rows))]
-    lines = []
+    """Return the causes of all rows, those of tiles by kind; the columns' sum is what is beyond the bound."""
+    sums = []
     for row in rows:
-        cells = [_kilo(row["causes"].get(name, 0.0)) for name in names]
+        found: Counter[str] = Counter()
+        for name, cycles in row["causes"].items():
+            found[kind_of(name) or name] += cycles
+        sums.append(found)
+    kinds = {kind for row in rows for name in row["causes"] if (kind := kind_of(name))}
+    names = [*sorted(kinds), *(name for name in CAUSES if any(name in found for found in sums))]
+    lines = []
+    for row, found in zip(rows, sums, strict=True):
+        cells = [_kilo(found[name]) for name in names]
         lines.append(_code([row["network"], _array(row), _kilo(row["cycles"] - row["bound"]), *cells]))
     return _markdown([*_TEXT, "beyond the bound", *names], 2, lines)
 
@@ -130,7 +137,7 @@ def document(rows: Sequence[Row], targets: Mapping[str, Any]) -> str:
         f"* {targets['remark']}.",
         "* *authors* (`sw/model/authors.py`): the FuSeConv authors' closed form for their own array, without memory,",
         "  of the network measured.",
-        f"* Simulation: {'; '.join(f'{name} {text}' for name, text in times.items()) or 'times unknown'}.",
+        f"* Simulation of one picture, on one core: {'; '.join(f'{name} {text}' for name, text in times.items())}.",
         "",
         f"{len(rows) - len(missed)} of {len(rows)} cells reach their target."
         + (" Where the others' cycles went, largest share first:" if missed else ""),
@@ -144,8 +151,9 @@ def document(rows: Sequence[Row], targets: Mapping[str, Any]) -> str:
         "",
         *_causes_table(rows),
         "",
-        "* *tiles: KIND*: steps of the tiles of a kind of layers, less the bound of those layers; kinds that the bound",
-        "  has for free (gates, pooling, copies) count in full.",
+        "* Kinds of layers: the steps of their tiles, less the bound of those layers. In the list above they are split",
+        "  in three:",
+        *(f"    * *{name}*: {meaning}." for name, meaning in PARTS.items()),
         *(f"* *{name}*: {meaning}." for name, meaning in CAUSES.items()),
         "",
     ]

@@ -9,7 +9,7 @@ import pytest
 from hw.spec.config import PRESETS
 from hw.spec.isa import Mode, Queue, Region, Target
 from hw.spec.program import Layer, Program
-from sim.bench_causes import CAUSES, causes
+from sim.bench_causes import CAUSES, PARTS, causes, kind_of
 from sim.program_builder import ProgramBuilder
 from sim.random_programs import random_program
 from sw.model.channels import Memory
@@ -32,7 +32,7 @@ def test_they_add_up(seed: int) -> None:
     bounds = {layer.name: 100.5 for layer in program.layers} | {"fused away": 7.0}
     found = causes(program, execs, cycles, bounds)
     assert sum(found.values()) == pytest.approx(cycles - sum(bounds.values()))
-    assert all(name in CAUSES or name.startswith("tiles: ") for name in found)
+    assert all(name in CAUSES or name.partition(": ")[2] in PARTS for name in found)
     assert found["first data"] > 0 < found["last results"]
     assert list(found) == sorted(
         found, key=lambda name: (name in CAUSES, list(CAUSES).index(name) if name in CAUSES else name)
@@ -49,15 +49,16 @@ def strip(modes: list[Mode], late: int = 0, **last: int) -> Program:
     for index, mode in enumerate(modes):
         if late and index == len(modes) - 1:
             builder.load_const(Target.ACT, 0, bytes(late))
-        pc = builder.exec(
-            mode=mode, in_cs=16, in_w=4, in_h=4, in_pitch=4, out_base=9000 + 64 * index, out_cs=16, out_w=4, out_h=4,
-            out_pitch=4, kh=1, kw=1, sy=1, sx=1, cin=1, cout=1, q_hi=127, overlap=1,
-            **(last if index == len(modes) - 1 else {}),
-        )  # fmt: skip
+        fields = {
+            "mode": mode, "in_cs": 16, "in_w": 4, "in_h": 4, "in_pitch": 4, "out_base": 9000 + 128 * index,
+            "out_cs": 16, "out_w": 4, "out_h": 4, "out_pitch": 4, "kh": 1, "kw": 1, "sy": 1, "sx": 1, "cin": 1,
+            "cout": 1, "q_hi": 127, "overlap": 1,
+        }  # fmt: skip
+        pc = builder.exec(**fields | (last if index == len(modes) - 1 else {}))
         layers.append(Layer(f"layer{index}", mode.name.lower(), 16, (pc,), (1, 4, 4)))
-    builder.store(Region.WORK, mem_addr=9000, rows=1, row_bytes=64 * len(modes))
+    builder.store(Region.WORK, mem_addr=9000, rows=1, row_bytes=128 * len(modes))
     builder.layers = layers
-    return builder.finish(work_bytes=64 * len(modes))
+    return builder.finish(work_bytes=128 * len(modes))
 
 
 def of(program: Program, **options: int) -> dict[str, float]:
@@ -67,10 +68,41 @@ def of(program: Program, **options: int) -> dict[str, float]:
 def test_tiles_are_counted_by_kind() -> None:
     found = of(strip([Mode.GEMM, Mode.STOS_CH]))
     # Tiles of one row and one step each; of ST-OS the first window's line is loaded before.
-    assert found["tiles: gemm"] == 4
-    assert found["tiles: stos_ch"] == 6
+    assert tiles(found, "gemm") == 4
+    assert tiles(found, "stos_ch") == 6
     bound = causes(strip([Mode.GEMM]), *measured(strip([Mode.GEMM])), {"layer0": 4.5})
-    assert bound["tiles: gemm"] == 4 - 4.5
+    assert tiles(bound, "gemm") == 4 - 4.5
+
+
+def test_idle_columns_and_rows() -> None:
+    full = of(strip([Mode.GEMM], cin=8, cout=4))
+    assert full == full | {"gemm: other steps": 32.0} and "gemm: idle rows" not in full
+    # Every second column, and five channels in two blocks of four rows.
+    half = of(strip([Mode.GEMM], cin=8, cout=4, out_w=2))
+    assert half["gemm: idle columns"] == half["gemm: other steps"] == 16
+    five = of(strip([Mode.GEMM], cin=8, cout=5))
+    assert five["gemm: idle rows"] == 64 * 3 / 8 and "gemm: idle columns" not in five
+    # Four lines of two segments, of two pixels and a gap; the last line has only one.
+    packed = of(strip([Mode.VEC], seg=2, seg_gap=1, seg_missing=1))
+    assert packed["vec: idle columns"] == 4 * (16 - 8 + 1) / 16
+    # A short sum waits for the rows to drain.
+    short = of(strip([Mode.GEMM], cin=1, cout=4))
+    assert short["gemm: other steps"] == 1 + 3 * 4
+    # A layer that the weight port bounds leaves columns idle for that.
+    program = replace_macs(strip([Mode.GEMM], cin=8, cout=4, out_w=1, out_h=1), 32)
+    for bound, idle in ((2, 6), (5, 3), (8, 0)):
+        found = causes(program, *measured(program), {"layer0": bound})
+        assert found.get("gemm: idle columns", 0) == idle and "gemm: other steps" not in found
+    # Windows at stride 2 are computed at stride 1.
+    assert "stos_ch: idle columns" not in of(strip([Mode.STOS_CH], kw=2, sx=2, out_w=2))
+
+
+def replace_macs(program: Program, macs: int) -> Program:
+    return replace(program, layers=tuple(replace(layer, macs=macs) for layer in program.layers))
+
+
+def tiles(found: dict[str, float], kind: str) -> float:
+    return sum(cycles for name, cycles in found.items() if kind_of(name) == kind)
 
 
 def test_modes_that_change() -> None:
@@ -98,7 +130,7 @@ def test_second_operands() -> None:
     # Both maps lie in one bank: every row but the last reads a byte that an operand read must wait for.
     found = of(strip([Mode.VEC], res=1, res_base=100, res_mult=1))
     assert found["second operand"] > 0 and "second operand" not in of(strip([Mode.VEC]))
-    assert found["tiles: vec"] == of(strip([Mode.VEC]))["tiles: vec"] == 4
+    assert tiles(found, "vec") == tiles(of(strip([Mode.VEC])), "vec") == 4
 
 
 def test_a_trace_of_something_else_is_refused() -> None:

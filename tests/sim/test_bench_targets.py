@@ -55,7 +55,7 @@ def test_the_row(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert row["bound"] == pytest.approx(port_bound(graph, 4, 4)) and row["target"] == 1000.0
     assert row["authors"] == network_cycles(graph, 4, 4)
     assert sum(row["causes"].values()) == pytest.approx(row["cycles"] - row["bound"])
-    assert row["causes"]["tiles: fuse_row"] > 0 < row["causes"]["last results"]
+    assert row["causes"]["fuse_col: other steps"] > 0 < row["causes"]["last results"]
     assert report["errors"] == {} and report["source"] == row["source"] == "rtl"
     assert f"{row['cycles']:,} cycles, {row['cycles'] / 1000:.2f} of the target" in captured.err
 
@@ -64,7 +64,7 @@ def test_a_missed_target_is_explained(out: Path, tmp_path: Path, capsys: pytest.
     page = tmp_path / "cycles.md"
     assert tool.main(["--targets", targets(out), "--out", str(out), "--markdown", str(page)]) == 0
     text = capsys.readouterr().out
-    assert f"{NETWORK} on 4x4" in text and "over the target" in text and "tiles: fuse_row" in text
+    assert f"{NETWORK} on 4x4" in text and "over the target" in text and "fuse_col: other steps" in text
     assert "0 of 1 cells reach their target" in page.read_text() and "over the target" in page.read_text()
     assert f"| `{NETWORK}` | 4x4 |" in page.read_text()
     assert tool.main(["--targets", targets(out, 10_000), "--out", str(out), "--markdown", str(page)]) == 0

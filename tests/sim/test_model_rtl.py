@@ -71,9 +71,7 @@ def test_random_networks(backend: VerilatorBackend, number: int, latency: int) -
         assert -max(LATE[0], LATE[1] * conflicts) <= measured.cycles - predicted.cycles <= conflicts
     else:
         assert predicted.cycles == measured.cycles
-        real, model = (
-            {event.pc: event for event in trace} for trace in (measured.trace, predicted.trace)
-        )
+        real, model = ({event.pc: event for event in trace} for trace in (measured.trace, predicted.trace))
         assert {pc: event.done for pc, event in model.items()} == {pc: event.done for pc, event in real.items()}
         execs = [pc for pc, event in real.items() if event.queue == Queue.EXEC]
         assert [model[pc] for pc in execs] == [real[pc] for pc in execs]
