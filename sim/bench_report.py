@@ -40,7 +40,7 @@ def _cells(row: Row) -> list[str]:
         _array(row),
         _kilo(cycles),
         _kilo(row["target"]),
-        f"{cycles / row['target']:.2f}",
+        f"{cycles / row['target']:.3f}",
         _kilo(row["bound"]),
         f"{cycles / row['bound']:.2f}",
         _kilo(row["authors"]),
