@@ -18,7 +18,8 @@ from sw.compiler import CompileError, compile_graph
 from sw.measure import measure
 from sw.model.authors import network_cycles
 from sw.model.channels import Memory
-from sw.model.energy import EnergyError, EnergyTable
+from sw.model.energy import EnergyTable
+from sw.model.figures import read_figures
 from sw.model.profile import Profile, profile
 from sw.model.sizes import square
 from sw.model.timeline import timeline
@@ -205,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         _check(options)
-        energies = EnergyTable() if options.energy is None else EnergyTable.from_file(options.energy)
+        energies = EnergyTable() if options.energy is None else read_figures(EnergyTable, options.energy)
         configs = [square(size) for size in options.rows] if options.rows else [target(options)]
         arguments = untrained_arguments(options)
         graph = network_graph(arguments, options)
@@ -221,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (BackendError, CompileError, ConfigError, EnergyError, OSError, ValueError) as error:
+    except (BackendError, CompileError, ConfigError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:

@@ -17,6 +17,7 @@ from sw.explore.space import Space
 from sw.model.area import AreaTable
 from sw.model.channels import Memory
 from sw.model.energy import EnergyTable
+from sw.model.figures import read_figures
 from sw.network_graph import network_graph, untrained_arguments
 from sw.options import add_network_options, count
 
@@ -101,8 +102,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         **{name: tuple(getattr(options, name)) for name in ("rows", "cols", "act_kib", "weight_kib", "axi_data_width")},
         stos=_STOS[options.stos],
     )
-    area_table = AreaTable() if options.area is None else AreaTable.from_file(options.area)
-    energy_table = EnergyTable() if options.energy is None else EnergyTable.from_file(options.energy)
+    area_table = AreaTable() if options.area is None else read_figures(AreaTable, options.area)
+    energy_table = EnergyTable() if options.energy is None else read_figures(EnergyTable, options.energy)
     options.out.mkdir(parents=True, exist_ok=True)
     graph = network_graph(untrained_arguments(options), options)
     try:

@@ -6,20 +6,18 @@ left out) of presets; ``python bench/area.py`` compares sum and synthesis.  Memo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from hw.spec.config import AcceleratorConfig
+from sw.model.figures import FigureError, is_figure
 
-__all__ = ["PARTS", "AreaError", "AreaTable", "area"]
+__all__ = ["PARTS", "AreaTable", "area"]
 
 PARTS = ("PEs", "halo", "skew", "columns", "scratchpad ports", "DMA", "control", "memories")
 """What area is told apart by, in :func:`area`'s order; the last one is no logic."""
 
-
-class AreaError(ValueError):
-    """A file of areas that cannot be used; the message names the key, the value and what is expected."""
+_PRODUCT_BITS = 16
+"""Of the register between multiplier and accumulator of a PE."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,12 @@ class AreaTable:
     Parameters
     ----------
     pe, pe_plain
-        Processing element with ST-OS and without.
+        Processing element with ST-OS and without, both without product register (`pipeline_mac`).
     halo
         Window register left of column 0, both its chains.
     flipflop
-        Register bit of the skews.
+        Register bit of the skews, and of the product registers that `pipeline_mac` adds: their area is computed,
+        bits times this figure, not measured.
     lane
         All there is per column besides PEs: output stage, pooling, maximum, operand alignment.
     line_byte
@@ -50,7 +49,7 @@ class AreaTable:
 
     Raises
     ------
-    AreaError
+    sw.model.figures.FigureError
         If a figure is negative or no number.
     """
 
@@ -67,29 +66,8 @@ class AreaTable:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise AreaError(f"{field.name}={value!r} is no area: a number of um2, 0 or more, is expected")
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> AreaTable:
-        """Read a JSON object with the areas to replace; the others stay.
-
-        Raises
-        ------
-        AreaError
-            If the file is missing or unreadable, or a key is unknown.
-        """
-        try:
-            found = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise AreaError(f"{path}: not a readable JSON file of areas ({error})") from None
-        known = [field.name for field in fields(cls)]
-        if not isinstance(found, dict):
-            raise AreaError(f"{path}: a JSON object with some of {', '.join(known)} is expected")
-        if unknown := sorted(set(found) - set(known)):
-            raise AreaError(f"{path}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
-        return cls(**found)
+            if not is_figure(value := getattr(self, field.name)):
+                raise FigureError(f"{field.name}={value!r} is no area: a number of um2, 0 or more, is expected")
 
 
 def area(config: AcceleratorConfig, table: AreaTable | None = None) -> dict[str, float]:
@@ -99,8 +77,9 @@ def area(config: AcceleratorConfig, table: AreaTable | None = None) -> dict[str,
     # operands of 8 bits enter both edges skewed, sums of 32 bits leave in deskewed columns
     skewed = 8 * _triangle(rows) + (8 + 32) * _triangle(cols)
     bits = 8 * (config.act_bytes + config.weight_words * config.weight_word_bytes + config.param_bytes)
+    product = _PRODUCT_BITS * t.flipflop if config.pipeline_mac else 0.0
     parts = (
-        rows * cols * (t.pe if config.stos else t.pe_plain),
+        rows * cols * ((t.pe if config.stos else t.pe_plain) + product),
         rows * config.halo * t.halo,
         skewed * t.flipflop,
         cols * t.lane,

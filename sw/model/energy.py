@@ -14,16 +14,15 @@ Sources of the defaults:
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hw.spec.config import SUB_BANKS, AcceleratorConfig
 from sw.model.events import Events, parameter_line_bytes, weight_line_bytes
+from sw.model.figures import FigureError, is_figure
 
-__all__ = ["PARTS", "EnergyError", "EnergyTable", "energy"]
+__all__ = ["PARTS", "EnergyTable", "energy"]
 
 PARTS = (
     "multiply-accumulate",
@@ -38,10 +37,6 @@ PARTS = (
 """What energy is told apart by, in :func:`energy`'s order."""
 
 
-class EnergyError(ValueError):
-    """A file of energies that cannot be used; the message names the key, the value and what is expected."""
-
-
 @dataclass(frozen=True)
 class EnergyTable:
     """Energies per event in pJ.
@@ -54,7 +49,7 @@ class EnergyTable:
         A flip-flop clocked once.  A clock pulse takes 7 fJ, a changed output about 4 more [NanGate45]; half of them
         change.
     sram
-        (bytes of one memory, energy of a 64-bit access), by size: 8 KiB, 32 KiB and 1 MiB [Horowitz].  Between
+        Pairs (bytes of one memory, energy of a 64-bit access), by size: 8 KiB, 32 KiB and 1 MiB [Horowitz].  Between
         them, and beyond, as a power of the size; in proportion to the width.
     dram_read_64, dram_write_64
         64 bits of DRAM; the middle of 1.3 to 2.6 nJ [Horowitz].
@@ -63,7 +58,7 @@ class EnergyTable:
 
     Raises
     ------
-    EnergyError
+    sw.model.figures.FigureError
         If a figure is negative or no number, or the memories are not in order of size.
     """
 
@@ -79,14 +74,17 @@ class EnergyTable:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "sram" and not (_is_number(value) and value >= 0):
-                raise EnergyError(f"{field.name}={value!r} is no energy: a number of pJ, 0 or more, is expected")
+            if field.name != "sram" and not is_figure(value := getattr(self, field.name)):
+                raise FigureError(f"{field.name}={value!r} is no energy: a number of pJ, 0 or more, is expected")
         pairs = self.sram
-        if len(pairs) < 2 or not all(len(pair) == 2 and all(_is_number(n) and n > 0 for n in pair) for pair in pairs):
-            raise EnergyError(f"sram={pairs!r}: two or more pairs [bytes, pJ per 64 bits] above 0 are expected")
+        if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
+            raise FigureError(f"sram={pairs!r} is no list of pairs [bytes, pJ per 64 bits]")
+        if len(pairs) < 2 or not all(len(pair) == 2 and all(is_figure(n) and n > 0 for n in pair) for pair in pairs):
+            raise FigureError(f"sram={pairs!r}: two or more pairs [bytes, pJ per 64 bits] above 0 are expected")
         if any(a[0] >= b[0] for a, b in zip(pairs, pairs[1:], strict=False)):
-            raise EnergyError(f"sram={pairs!r}: the sizes must rise")
+            raise FigureError(f"sram={pairs!r}: the sizes must rise")
+        # lists, as JSON has them, would make the table unhashable
+        object.__setattr__(self, "sram", tuple((size, access) for size, access in pairs))
 
     def sram_access(self, size: int, width: int) -> float:
         """Return the energy of reading or writing `width` bytes of a memory of `size` bytes."""
@@ -97,34 +95,8 @@ class EnergyTable:
         return least * (size / low) ** power * width / 8
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as :meth:`from_file` reads them."""
+        """Return the figures as :func:`sw.model.figures.read_figures` reads them."""
         return {**dataclasses.asdict(self), "sram": [list(pair) for pair in self.sram]}
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> EnergyTable:
-        """Read a JSON object with every figure, and no other key.
-
-        Raises
-        ------
-        EnergyError
-            If the file cannot be read, a key is missing or unknown, or a figure is none.
-        """
-        try:
-            data = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise EnergyError(f"{path}: not a readable JSON file ({error})") from None
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(data, dict):
-            raise EnergyError(f"{path}: an object with the keys {', '.join(names)} is expected")
-        for what, keys in (("unknown", set(data) - set(names)), ("missing", set(names) - set(data))):
-            if keys:
-                raise EnergyError(f"{path}: {what} {', '.join(sorted(keys))}; the keys are {', '.join(names)}")
-        if not isinstance(data["sram"], list) or not all(isinstance(pair, list) for pair in data["sram"]):
-            raise EnergyError(f"{path}: sram={data['sram']!r} is no list of pairs [bytes, pJ per 64 bits]")
-        try:
-            return cls(**{**data, "sram": tuple(map(tuple, data["sram"]))})
-        except EnergyError as error:
-            raise EnergyError(f"{path}: {error}") from None
 
 
 def energy(config: AcceleratorConfig, events: Events, cycles: int, table: EnergyTable) -> dict[str, float]:
@@ -156,7 +128,3 @@ def energy(config: AcceleratorConfig, events: Events, cycles: int, table: Energy
         cycles * table.static_cycle,
     )
     return dict(zip(PARTS, map(float, parts), strict=True))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hw.spec.config import preset
-from sw.model.area import PARTS, AreaError, AreaTable, area
+from sw.model.area import PARTS, AreaTable, area
+from sw.model.figures import FigureError, read_figures
 
 EDGE16 = preset("edge16")
 
@@ -29,6 +30,15 @@ def test_without_stos_the_array_is_smaller() -> None:
     assert plain["control"] < area(EDGE16)["control"]
 
 
+@pytest.mark.parametrize("stos", [True, False])
+def test_a_product_register_has_16_flipflops(stos: bool) -> None:
+    plain = EDGE16.twin(stos=stos)
+    deep = plain.twin(pipeline_mac=True)
+    table = AreaTable(flipflop=5.0)
+    changed = {part: area(deep, table)[part] - area(plain, table)[part] for part in PARTS}
+    assert changed == {**dict.fromkeys(PARTS, 0.0), "PEs": 256 * 16 * 5.0}
+
+
 @pytest.mark.parametrize(("field", "part"), [("rows", "PEs"), ("cols", "columns"), ("act_kib", "memories")])
 def test_more_of_something_takes_more(field: str, part: str) -> None:
     larger = EDGE16.twin(**{field: 2 * getattr(EDGE16, field)})
@@ -38,7 +48,7 @@ def test_more_of_something_takes_more(field: str, part: str) -> None:
 def test_figures_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "area.json"
     path.write_text(json.dumps({"pe": 500}))
-    assert AreaTable.from_file(path) == AreaTable(pe=500)
+    assert read_figures(AreaTable, path) == AreaTable(pe=500)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +64,7 @@ def test_figures_from_a_file(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "area.json"
     path.write_text(text)
-    with pytest.raises(AreaError, match=message):
-        AreaTable.from_file(path)
-    with pytest.raises(AreaError, match="no_such"):
-        AreaTable.from_file(tmp_path / "no_such.json")
+    with pytest.raises(FigureError, match=message):
+        read_figures(AreaTable, path)
+    with pytest.raises(FigureError, match="no_such"):
+        read_figures(AreaTable, tmp_path / "no_such.json")
