@@ -28,15 +28,14 @@ from sw.model.shapes import LAYER_TYPES, graph_types
 from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.paper.published import BASELINE, NETWORKS, SIZES, VARIANTS, network_name
+from sw.sources import CYCLE_SOURCES, sources_digest
 
 __all__ = ["Case", "Cell", "Cells", "cases"]
 
-ROOT = Path(__file__).parents[2]
 _GRAPH_SOURCES = (
     *("sw/nn/zoo", "sw/nn/convert.py", "sw/nn/fuse.py"),
     *("sw/quant", "sw/frontends", "sw/defaults.py", "sw/compiler/ir.py"),
 )
-_CYCLE_SOURCES = ("hw/spec", "sw/compiler", "sw/model")
 _PACKAGES = ("torch", "torchao", "numpy")
 
 Tell = Callable[[str], None]
@@ -195,11 +194,11 @@ class Cells:
     @cached_property
     def _graph_key(self) -> str:
         versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
-        return " ".join([_sources(_GRAPH_SOURCES), *versions])
+        return " ".join([sources_digest(_GRAPH_SOURCES), *versions])
 
     @cached_property
     def _cycle_key(self) -> str:
-        return _sources(_CYCLE_SOURCES)
+        return sources_digest(CYCLE_SOURCES)
 
     def _path(self, source: str) -> Path:
         return self.folder / "graphs" / f"{source.replace(':', '-')}.pickle"
@@ -220,12 +219,3 @@ class Cells:
         write_atomic(self._path(source), pickle.dumps((self._graph_key, graph)))
         write_atomic(self._path(source).with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
         return graph
-
-
-def _sources(places: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for place in places:
-        root = ROOT / place
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
