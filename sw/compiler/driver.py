@@ -20,6 +20,7 @@ from sw.compiler.plan import Plan, plan
 from sw.compiler.prefetch import place_loads
 from sw.compiler.steps import Step
 from sw.compiler.tokens import Order, order_steps
+from sw.compiler.turns import take_turns
 from sw.compiler.validate import validate
 from sw.compiler.views import View, insert_copies
 
@@ -78,7 +79,7 @@ def compile_graph(
     packed, placed = _place(graph, config, dump_tensors=dump_tensors, fusion=fusion, packing=packing)
     kernels = packed.kernels
     steps, blobs = emit(placed, config)
-    steps = place_loads(split_first(steps), config)
+    steps = place_loads(split_first(take_turns(steps, config)), config)
     names = [kernel.name for kernel in kernels]
     image = _image(steps, blobs, order_steps(steps), names, config)
     layers = tuple(
