@@ -204,7 +204,7 @@ def _check_segments(config: AcceleratorConfig, instruction: Instruction, mode: s
 
 
 def _check_range(what: str, block: Block, size: int) -> None:
-    if block.end > size:
+    if not block.empty and block.end > size:
         raise FaultError(ErrorCause.MEM_RANGE, block.end - 1, f"{what} bytes {block.base} to {block.end}, of {size}")
 
 

@@ -105,6 +105,8 @@ class _Emitter:
             if view.storage not in windows:
                 return _resident(self.storages[view.storage], view, channels, lines)
             window, bases = windows[view.storage], plan.windows[view.storage]
+            if lines[0] == lines[1]:  # padding only
+                return _Place(bases[0], window.stride)
             channel = view.offset // view.plane + channels[0]
             return _Place(window.address(bases, strip, channel, lines[0]), window.stride)
 

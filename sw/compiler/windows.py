@@ -166,8 +166,9 @@ def schedule(
         if item.opcode == Opcode.EXEC:
             for name, read in _reads(kernels[item.kernel], item.lines):
                 if name in lives:
-                    # the load behind this step shall not wait for it; an EXEC does not (see tokens.overlaps)
-                    lives[name].used.append((position + (name in loaded), item.strip, read))
+                    # the loads behind this step shall not wait for it; an EXEC does not (see tokens.overlaps)
+                    end = _loads_behind(items, position) if name in loaded else position
+                    lives[name].used.append((end, item.strip, read))
         if item.storage not in lives:
             continue
         if item.opcode == Opcode.STORE:
@@ -187,8 +188,16 @@ def _order(
     pieces: Sequence[Sequence[Lines]],
     early: int,
 ) -> list[Item]:
-    """Return the steps strip by strip; what the next strip loads comes behind the first EXEC of a strip."""
+    """Return the steps strip by strip; what a strip loads comes behind the first EXEC of the strip before."""
     items: list[Item] = []
+    strips, last = len(pieces[0]), len(kernels) - 1
+    next_load = 0
+
+    def load_until(stop: int) -> None:
+        nonlocal next_load
+        while next_load < min(stop, strips):
+            load(next_load)
+            next_load += 1
 
     def load(strip: int) -> None:
         for name in loaded:
@@ -209,16 +218,12 @@ def _order(
             if piece[0] == piece[1]:
                 continue
             name = kernels[index].target.storage
+            load_until(strip + 1)  # a strip before may have had no EXEC to load behind
             items.append(Item(Opcode.EXEC, index, name, strip, piece))
+            load_until(strip + 2)
             if name in stored:
                 items.append(Item(Opcode.STORE, index, name, strip, piece))
-            if strip not in begun and strip + 1 < strips:
-                load(strip + 1)
-            begun.add(strip)
 
-    begun: set[int] = set()
-    strips, last = len(pieces[0]), len(kernels) - 1
-    load(0)
     run(0, early, 0)
     for strip in range(strips):
         run(early, last, strip)
@@ -226,6 +231,13 @@ def _order(
             run(0, early, strip + 1)
         run(last, last + 1, strip)
     return items
+
+
+def _loads_behind(items: Sequence[Item], position: int) -> int:
+    """Return the position of the last LOAD that stands right behind a step; the step's own if there is none."""
+    while position + 1 < len(items) and items[position + 1].opcode == Opcode.LOAD:
+        position += 1
+    return position
 
 
 def _touches(kernel: Kernel, storage: str) -> bool:

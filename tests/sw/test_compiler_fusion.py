@@ -205,3 +205,43 @@ def test_random_networks_do_form_groups(eager: list[GroupPlan]) -> None:
     assert max(len(group.kernels) for group in found) >= 4
     for group in found[:3]:
         check_window_bytes(group)
+
+
+def _bytes_are_right(build: Builder, graph: Graph, config: AcceleratorConfig) -> None:
+    inputs = {name: array for name, array in build.values().items() if name in graph.inputs}
+    want = run_integer(optimise(graph, config), config, inputs)
+    result = IssBackend(config).run(compile_graph(graph, config), inputs)
+    for name in graph.outputs:
+        np.testing.assert_array_equal(result.outputs[name], want[name])
+
+
+TIGHT = {"rows": 4, "cols": 8, "act_banks": 2, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64}
+
+
+def test_a_strip_without_work_for_the_first_kernels_loads_nonetheless() -> None:
+    """A branch of half the height and one that is not: in some strips only the last kernel computes."""
+    build = Builder(1)
+    x = build.input((3, 30, 80))
+    low = build.conv(build.conv(x, 8, (3, 3), (2, 2), (1, 1, 1, 1)), 12)
+    graph = build.graph(low, build.conv(x, 16, (3, 3), (1, 1), (1, 1, 1, 1)))
+    _bytes_are_right(build, graph, AcceleratorConfig(act_kib=8, **TIGHT))
+
+
+@pytest.mark.parametrize(("act_kib", "last"), [(4, ()), (8, ((3, 3),))])
+def test_lines_that_are_padding_only(act_kib: int, last: tuple[tuple[int, int], ...]) -> None:
+    """Padding as wide as the kernel: the first and the last strip read no line at all."""
+    build = Builder(2)
+    x = build.conv(build.input((3, 40, 40)), 12, (3, 3))
+    x = build.conv(build.conv(x, 24), 4, (1, 1), (1, 1), (1, 1, 1, 1))
+    for kernel in last:
+        x = build.conv(x, 4, kernel)
+    _bytes_are_right(build, build.graph(x), AcceleratorConfig(act_kib=act_kib, **TIGHT))
+
+
+def test_padding_only_in_groups_that_turn_back(monkeypatch: pytest.MonkeyPatch, eager: list[GroupPlan]) -> None:
+    monkeypatch.setattr(Fuser, "_cost", turns_back)
+    build = Builder(3)
+    x = build.conv(build.input((3, 40, 40)), 12, (3, 3))
+    x = build.conv(build.conv(build.conv(x, 24), 12), 4, (1, 1), (1, 1), (1, 1, 1, 1))
+    _bytes_are_right(build, build.graph(x), AcceleratorConfig(act_kib=4, **TIGHT))
+    assert eager
