@@ -56,7 +56,8 @@ def test_where_results_go(programs: dict[bool, Program]) -> None:
     assert plain[-1].output == "network output" and plain[-1].stored == 10
     for layer, other in zip(plain, dumped, strict=True):
         assert (layer.stored == 0) == (layer.output == "on chip")
-        assert other.stored > 0 and other.weights == layer.weights
+        # groups of channels may be others, and a group that is not full takes whole words nonetheless
+        assert other.stored > 0 and other.parameters == layer.parameters
     # the network's input is read, and as many bytes as were spilled are read back at least once
     spilled = sum(layer.stored for layer in plain if layer.output == "spilled")
     loads = [i for i in programs[False].instructions() if i.opcode == Opcode.LOAD]
