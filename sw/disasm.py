@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hw.spec.isa import ENUM_FIELDS, Instruction, Queue
 from hw.spec.program import Program, ProgramError
+from sw.printing import show
 
 __all__ = ["listing", "main"]
 
@@ -70,11 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     lines = [line for line in listing(program) if options.layer in (None, line[1])]
     shown = json.dumps([_json(*line) for line in lines], indent=1) if options.json else "\n".join(_text(lines))
-    try:
-        print(shown, flush=True)
-    except BrokenPipeError:
-        # the reader (a pager, head) has seen enough; keep the interpreter from flushing into the closed pipe again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    show(shown)
     return 0
 
 

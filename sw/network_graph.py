@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from sw.options import network_arguments
+from sw.options import network_arguments, quantisation_arguments
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
@@ -33,5 +33,5 @@ def network_graph(arguments: dict[str, Any], options: argparse.Namespace) -> Gra
     from sw.frontends.networks import quantised_network
     from sw.frontends.torch_export import import_program
 
-    found = quantised_network(**arguments, calibration=options.calib, pictures=options.calib_pictures)
+    found = quantised_network(**arguments, **quantisation_arguments(options))
     return import_program(found.exported, name=found.name, meta=found.meta)

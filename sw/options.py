@@ -29,9 +29,9 @@ __all__ = [
 
 
 def count(text: str) -> int:
-    """Read a number of pictures, 1 or more (a type for argparse)."""
+    """Read a number, 1 or more (a type for argparse)."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, 1 or more")
     return int(text)
 
 
@@ -181,11 +181,15 @@ def quantisation_arguments(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add the accelerator's configuration; :func:`target` reads it."""
+def add_target_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add the accelerator's configuration; :func:`target` reads it.
+
+    Returns the group, for options that exclude it.
+    """
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", metavar="F", help="manifest.json of the generated accelerator")
     group.add_argument("--preset", choices=list(PRESETS), default="edge16", help="configuration (default: %(default)s)")
+    return group
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:

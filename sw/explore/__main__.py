@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import sys
@@ -20,6 +21,7 @@ from sw.model.energy import EnergyTable
 from sw.model.figures import read_figures
 from sw.network_graph import network_graph, untrained_arguments
 from sw.options import add_network_options, count
+from sw.printing import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _OBJECTIVES = ("cycles", "energy", "area")
+_NSGA2_TRIALS = 200
 _STOS = {"on": (True,), "off": (False,), "both": (True, False)}
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, 0 or more")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,10 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         "--sampler", choices=["nsga2", "grid"], default="nsga2", help="evolution, or all combinations (default: nsga2)"
     )
     search.add_argument(
-        "--trials", type=count, default=200, metavar="N", help="that the study shall have (default: %(default)s)"
+        "--trials",
+        type=count,
+        metavar="N",
+        help=f"combinations that the study shall have (default: {_NSGA2_TRIALS} with nsga2, all with grid)",
     )
     search.add_argument("--jobs", type=count, default=1, metavar="N", help="processes (default: %(default)s)")
-    search.add_argument("--seed", type=int, default=0, help="of the sampler (default: drawn by process)")
+    search.add_argument("--seed", type=_seed, metavar="N", help="of the choice, 0 or more (default: any)")
     search.add_argument("--storage", metavar="S", help="file or database URL of the study (default: OUT/study.log)")
     search.add_argument("--study", metavar="NAME", help="its name (default: the network's)")
     models = parser.add_argument_group("models")
@@ -85,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
     """Show progress on a terminal's standard error, and nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda done, total: None
         return
     from rich.console import Console
@@ -98,6 +110,9 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
+    for module, package in (("optuna", "Optuna"), ("matplotlib", "matplotlib")):
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(f"exploration needs {package}: install rowcast[explore]")
     space = Space(
         **{name: tuple(getattr(options, name)) for name in ("rows", "cols", "act_kib", "weight_kib", "axi_data_width")},
         stos=_STOS[options.stos],
@@ -106,11 +121,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     energy_table = EnergyTable() if options.energy is None else read_figures(EnergyTable, options.energy)
     options.out.mkdir(parents=True, exist_ok=True)
     graph = network_graph(untrained_arguments(options), options)
-    try:
-        from sw.explore.study import Setup, explore, points
-    except ImportError as error:
-        raise ValueError(f"{error}; exploration needs Optuna: install rowcast[explore]") from None
+    # imported late: Optuna is an extra, and takes time that --help need not wait for
     from sw.explore.report import csv_text, picture
+    from sw.explore.study import Setup, explore, points
 
     setup = Setup(
         space=space,
@@ -122,16 +135,26 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         energy_table=energy_table,
     )
     where = options.storage or str(options.out / "study.log")
+    trials = options.trials or (space.size if options.sampler == "grid" else _NSGA2_TRIALS)
     with _bar() as progress:
         name = options.study or graph.name
-        study = explore(where, name, graph, setup, trials=options.trials, jobs=options.jobs, progress=progress)
+        study = explore(where, name, graph, setup, trials=trials, jobs=options.jobs, progress=progress)
     found, infeasible = points(study)
     if not found:
-        reason = next(trial.user_attrs["infeasible"] for trial in study.trials if "infeasible" in trial.user_attrs)
-        raise ValueError(f"{graph.name} fits none of the {infeasible} accelerators tried; one of them: {reason}")
+        reasons = [trial.user_attrs["infeasible"] for trial in study.trials if "infeasible" in trial.user_attrs]
+        if not reasons:
+            raise ValueError(f"study {name!r} in {where}: no trial is finished")
+        raise ValueError(f"{graph.name} fits none of the {infeasible} accelerators tried; one of them: {reasons[0]}")
     write_atomic(options.out / "points.csv", csv_text(found).encode())
     _save(picture(found, setup.objectives, graph.name), options.out / "pareto.png")
-    return {"network": graph.name, "objectives": setup.objectives, "points": found, "infeasible": infeasible}
+    return {
+        "network": graph.name,
+        "objectives": setup.objectives,
+        "points": found,
+        "infeasible": infeasible,
+        "tried": len(found) + infeasible,
+        "combinations": space.size,
+    }
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -152,13 +175,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(result, indent=1))
+        show(json.dumps(result, indent=1))
     else:
         from sw.explore.report import table_text
 
-        print(table_text(result["points"], result["network"]))
-        print(f"{result['infeasible']} more cannot be built or do not take the network")
-        print(f"all points: {options.out / 'points.csv'}, picture: {options.out / 'pareto.png'}")
+        limited = result["tried"] < result["combinations"]
+        lines = [
+            table_text(result["points"], result["network"]),
+            f"{result['infeasible']} more cannot be built or do not take the network",
+            *([f"{result['tried']} of {result['combinations']} combinations were tried"] if limited else []),
+            f"all points: {options.out / 'points.csv'}, picture: {options.out / 'pareto.png'}",
+        ]
+        show("\n".join(lines))
     return 0
 
 

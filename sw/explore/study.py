@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing
-import os
 import pickle
-import random
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +15,22 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from hw.spec.config import ConfigError
 from sw.compiler import CompileError
 from sw.compiler.ir import Graph
+from sw.explore.identity import figure_sources, shape_digest
 from sw.explore.point import OBJECTIVES, Point, evaluate
+from sw.explore.sampler import Chooser, combination, finished
 from sw.explore.space import Space
 from sw.model.area import AreaTable
 from sw.model.channels import Memory
 from sw.model.energy import EnergyTable
 
-__all__ = ["FINISHED", "Setup", "StudyError", "explore", "open_study", "points"]
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-"""A trial that has a point, or an accelerator that cannot be built or does not take the network."""
+__all__ = ["Setup", "StudyError", "explore", "open_study", "points"]
 
 _POLL_SECONDS = 0.5
-
-_POPULATION = 24
-"""Accelerators per generation of NSGA-II."""
 
 
 class StudyError(ValueError):
@@ -56,7 +50,7 @@ class Setup:
     sampler
         ``nsga2`` (evolution) or ``grid`` (every combination, in random order).
     seed
-        Of the choice.
+        Of the choice, 0 or more; None: any.
     memory, area_table, energy_table
         For the models.
     """
@@ -64,7 +58,7 @@ class Setup:
     space: Space
     objectives: tuple[str, ...] = ("cycles", "area")
     sampler: str = "nsga2"
-    seed: int = 0
+    seed: int | None = None
     memory: Memory = Memory()
     area_table: AreaTable = AreaTable()
     energy_table: EnergyTable = EnergyTable()
@@ -79,7 +73,7 @@ def _storage(where: str) -> BaseStorage:
         raise StudyError(f"--storage {where}: cannot be opened ({error})") from error
 
 
-def open_study(where: str, name: str, graph: Graph, setup: Setup, *, worker: int = 0) -> optuna.Study:
+def open_study(where: str, name: str, graph: Graph, setup: Setup) -> optuna.Study:
     """Open a study, or make it.
 
     Parameters
@@ -90,52 +84,64 @@ def open_study(where: str, name: str, graph: Graph, setup: Setup, *, worker: int
         Of the study in it.
     graph, setup
         What is explored.
-    worker
-        Number of this process: those of one exploration draw differently.
 
     Raises
     ------
     StudyError
-        If the storage cannot be used, or the study is of another network or other settings (the first that differs is
-        named).
+        If the storage cannot be used, or the study is of another network, other settings or other sources (the first
+        that differs is named).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=_storage(where),
-        sampler=optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=setup.seed + worker),
+        sampler=Chooser(setup.space.choices, grid=setup.sampler == "grid", seed=setup.seed),
         study_name=name,
         load_if_exists=True,
         directions=["minimize"] * len(setup.objectives),
     )
+    facts = _facts(graph, setup)
+    if "facts" not in study.user_attrs:
+        study.set_user_attr("facts", facts)
+    _check_facts(study, where, facts)  # another machine may have made the study at the same time
+    return study
+
+
+def _facts(graph: Graph, setup: Setup) -> dict[str, Any]:
+    """Return what all trials of a study share, as JSON has it."""
     facts = {
         "network": graph.name,
-        "macs": _macs(graph),
+        "shapes": shape_digest(graph)[:16],
+        "sources": figure_sources()[:16],
         "objectives": list(setup.objectives),
         "space": setup.space.choices,
         "memory": asdict(setup.memory),
         "area": asdict(setup.area_table),
         "energy": asdict(setup.energy_table),
     }
-    facts = json.loads(json.dumps(facts))
-    known = study.user_attrs.get("facts")
-    if known is None:
-        study.set_user_attr("facts", facts)
-    for key in facts if known is not None else ():
-        if known.get(key) != facts[key]:
+    return json.loads(json.dumps(facts))
+
+
+def _check_facts(study: optuna.Study, where: str, facts: dict[str, Any]) -> None:
+    known = study.user_attrs["facts"]
+    for key, value in facts.items():
+        if known.get(key) != value:
+            what = "; specification, compiler or models have changed" if key == "sources" else ""
             raise StudyError(
-                f"study {name!r} in {where} has {key} {known.get(key)!r}, not {facts[key]!r}; give another --study"
+                f"study {study.study_name!r} in {where} has {key} {known.get(key)!r}, not {value!r}{what}; "
+                "give another --study"
             )
-    return study
 
 
-def _macs(graph: Graph) -> int:
-    return sum(op.weight.size for op in graph.ops if hasattr(op, "weight"))
-
-
-def _trial(graph: Graph, setup: Setup, seen: Callable[[dict[str, Any]], Point | None], trial: Trial) -> list[float]:
+def _trial(graph: Graph, setup: Setup, chooser: Chooser, trial: Trial) -> list[float]:
     chosen = {name: trial.suggest_categorical(name, values) for name, values in setup.space.choices.items()}
-    point = seen(chosen)
-    if point is None:
+    known = finished(trial.study).get(combination(chosen))
+    chooser.repeats = 0 if known is None else chooser.repeats + 1
+    if known is not None and "infeasible" in known.user_attrs:
+        trial.set_user_attr("infeasible", known.user_attrs["infeasible"])
+        raise optuna.TrialPruned
+    if known is not None:
+        point = Point(**known.user_attrs["point"])
+    else:
         try:
             config = setup.space.config(chosen)
             point = evaluate(
@@ -152,31 +158,15 @@ def _trial(graph: Graph, setup: Setup, seen: Callable[[dict[str, Any]], Point | 
     return [getattr(point, OBJECTIVES[name]) for name in setup.objectives]
 
 
-def _work(where: str, name: str, graph_file: str, setup: Setup, trials: int, worker: int) -> None:
-    """Add trials until the study has as many as wanted (a process of its own)."""
+def _work(where: str, name: str, graph_file: str, setup: Setup, trials: int) -> None:
+    """Add trials until the study has as many combinations as wanted (a process of its own)."""
     graph = pickle.loads(Path(graph_file).read_bytes())
-    study = open_study(where, name, graph, setup, worker=worker)
-
-    def seen(chosen: dict[str, Any]) -> Point | None:
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if trial.params == chosen:
-                return Point(**trial.user_attrs["point"])
-        return None
-
-    while len(study.get_trials(deepcopy=False, states=FINISHED)) < trials:
-        if setup.sampler == "grid" and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            break
-        study.optimize(lambda trial: _trial(graph, setup, seen, trial), n_trials=1)
-
-
-def _queue_all(study: optuna.Study, setup: Setup) -> None:
-    """Queue the combinations that no trial has finished; those that a killed process had begun are among them."""
-    choices = setup.space.choices
-    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-    known = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.WAITING))
-    missing = set(range(len(combinations))) - {trial.user_attrs.get("combination") for trial in known}
-    for index in random.Random(setup.seed).sample(sorted(missing), len(missing)):
-        study.enqueue_trial(combinations[index], user_attrs={"combination": index})
+    try:
+        study = open_study(where, name, graph, setup)
+    except StudyError as error:
+        sys.exit(f"error: {error}")
+    while len(finished(study)) < trials:
+        study.optimize(lambda trial: _trial(graph, setup, study.sampler, trial), n_trials=1)
 
 
 def explore(
@@ -189,18 +179,18 @@ def explore(
     jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> optuna.Study:
-    """Add trials to a study until it has `trials` finished ones; what an interrupted run finished counts.
+    """Add trials to a study until it has `trials` distinct ones; what an interrupted run finished counts.
 
     Parameters
     ----------
     where, name, graph, setup
         As for :func:`open_study`.
     trials
-        Finished trials wanted, other runs' and machines' included; with the grid sampler no more than combinations.
+        Combinations wanted, other runs' and machines' included; no more than the space has.
     jobs
         Processes.
     progress
-        Called with finished and wanted trials.
+        Called with finished and wanted combinations.
 
     Raises
     ------
@@ -208,33 +198,31 @@ def explore(
         As :func:`open_study`, or if a process ends before its time.
     """
     study = open_study(where, name, graph, setup)
-    if setup.sampler == "grid":
-        trials = min(trials, setup.space.size)
-        _queue_all(study, setup)
+    trials = min(trials, setup.space.size)
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         graph_file = Path(folder) / "graph"
         graph_file.write_bytes(pickle.dumps(graph))
-        # several machines may join: their processes draw differently too
-        base = os.getpid() * jobs if setup.seed == 0 else 0
-        workers = [
-            context.Process(target=_work, args=(where, name, str(graph_file), setup, trials, base + index))
-            for index in range(jobs)
-        ]
+        given = (where, name, str(graph_file), setup, trials)
+        workers = [context.Process(target=_work, args=given) for _ in range(jobs)]
         try:
             for worker in workers:
                 worker.start()
             while any(worker.is_alive() for worker in workers):
                 for worker in workers:
                     worker.join(_POLL_SECONDS / jobs)
-                progress(len(study.get_trials(deepcopy=False, states=FINISHED)), trials)
+                progress(len(finished(study)), trials)
         finally:
             for worker in workers:
                 worker.terminate()
                 worker.join()
         failed = [worker.exitcode for worker in workers if worker.exitcode]
         if failed:
-            raise StudyError(f"{len(failed)} of {jobs} processes failed (exit status {failed[0]}); see their messages")
+            raise StudyError(
+                f"{len(failed)} of {jobs} processes failed (exit status {failed[0]}); see their messages.  "
+                "What is finished is kept: the same command continues"
+            )
+    _check_facts(study, where, _facts(graph, setup))
     return study
 
 
@@ -244,14 +232,11 @@ def points(study: optuna.Study) -> tuple[list[dict[str, Any]], int]:
     Each has ``params``, the members of :class:`~sw.explore.point.Point`, and ``pareto``: no other one is better in one
     objective and as good in all.
     """
-    best = {_key(trial) for trial in study.best_trials}
-    found = {_key(trial): trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
-    infeasible = {_key(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))}
+    best = {combination(trial.params) for trial in study.best_trials}
+    known = finished(study)
     rows = [
-        {"params": trial.params, **trial.user_attrs["point"], "pareto": key in best} for key, trial in found.items()
+        {"params": trial.params, **trial.user_attrs["point"], "pareto": key in best}
+        for key, trial in known.items()
+        if trial.state == TrialState.COMPLETE
     ]
-    return sorted(rows, key=lambda row: (row["cycles"], row["area_mm2"])), len(infeasible)
-
-
-def _key(trial: FrozenTrial) -> Sequence[tuple[str, Any]]:
-    return tuple(sorted(trial.params.items()))
+    return sorted(rows, key=lambda row: (row["cycles"], row["area_mm2"])), len(known) - len(rows)

@@ -148,4 +148,4 @@ def test_refusals(folder: Path, weights: Path, tmp_path: Path, capsys: pytest.Ca
         assert not captured.out and not out.exists()
     with pytest.raises(SystemExit) as stopped:
         tool.main([*lite, "--calib-pictures", "0"])
-    assert stopped.value.code == 2 and "'0' is no number of pictures" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "'0' is no number, 1 or more" in capsys.readouterr().err
