@@ -25,16 +25,20 @@ from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.model.trace import chrome_trace
 from sw.network_graph import is_file, network_graph, untrained_arguments
-from sw.options import add_compile_options, add_network_options, add_target_options, target
+from sw.options import add_compile_options, add_network_options, add_target_options, count, target
+from sw.printing import show
 from sw.profile_report import html, sweep_text, table_text
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
 
-__all__ = ["BACKENDS", "Run", "main"]
+__all__ = ["BACKENDS", "BASELINES", "Run", "main"]
 
 BACKENDS = {"model": None, "rtl": "verilator"}
 """Choices, and the entry point (see :mod:`sw.backends`) of those that measure."""
+
+BASELINES = ("im2col", "native_depthwise", "authors")
+"""What a network's speed is compared with."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Run:
     energies
         Per event.
     baselines
-        Cycles of what its speed is compared with, by name; always predicted.
+        Cycles of what its speed is compared with, by :data:`BASELINES`; always predicted.  None: not known, or not
+        asked for.
     seconds
         Time to compile, and to measure the run or (of CPU) to predict it.
     """
@@ -64,7 +69,7 @@ class Run:
     source: str
     counters: dict[str, int] | None
     energies: EnergyTable
-    baselines: dict[str, int]
+    baselines: dict[str, int | None]
     seconds: tuple[float, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -99,12 +104,6 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def _latency(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of cycles, 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.profile",
@@ -115,14 +114,14 @@ def _parser() -> argparse.ArgumentParser:
         "accelerator did not finish, 2 wrong usage, or a network that does not fit.",
     )
     add_network_options(parser)
-    add_target_options(parser)
+    targets = add_target_options(parser)
     add_compile_options(parser)
-    parser.add_argument(
+    targets.add_argument(
         "--rows",
         type=_size,
         nargs="+",
         metavar="N",
-        help="sweep over N x N arrays with memories in proportion, instead of --preset or --config",
+        help="sweep over N x N arrays with memories in proportion",
     )
     parser.add_argument(
         "--backend",
@@ -134,11 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         "--energy",
         type=Path,
         metavar="F",
-        help="JSON file with the energy of each event in pJ (default: 45 nm, see docs/profile.md)",
+        help="JSON file with energies of events to replace, in pJ (default: 45 nm, see docs/profile.md)",
     )
     parser.add_argument(
         "--latency",
-        type=_latency,
+        type=count,
         default=Memory().latency,
         metavar="N",
         help="of DRAM, in cycles (default: %(default)s)",
@@ -152,10 +151,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _original(arguments: dict[str, Any], graph: Graph, options: argparse.Namespace) -> Graph:
-    """Return the depthwise network that a variant was made of; the network itself if it is none."""
+def _original(arguments: dict[str, Any], graph: Graph, options: argparse.Namespace) -> Graph | None:
+    """Return the depthwise network that a variant was made of, the network itself if it is none; None: not known."""
+    if is_file(arguments["name"]):
+        return None
     name, _, variant = arguments["name"].partition(":")
-    if is_file(arguments["name"]) or not variant:
+    if not variant:
         return graph
     plain = {**arguments, "name": name, "weights": None, "random_weights": name != "digits"}
     return network_graph(plain, options)
@@ -177,12 +178,13 @@ def _run(
     ran, cpu = time.perf_counter(), time.process_time()
     result = profile(program, memory, measured=measured.timeline if measured else None, energies=energies)
     seconds = compiled - started, ran - compiled if measured else time.process_time() - cpu
-    baselines = {}
+    baselines: dict[str, int | None] = dict.fromkeys(BASELINES)
+    if not options.no_baselines:
+        baselines["authors"] = network_cycles(graph, config.rows, config.cols)
     if original is not None:
         for key, stos in (("im2col", False), ("native_depthwise", True)):
             twin = compile_graph(original, config.twin(stos=stos), packing=options.packing)
             baselines[key] = timeline(twin, memory).cycles
-        baselines["authors"] = network_cycles(graph, config.rows, config.cols)
     counters = measured.counters if measured else None
     return Run(name, result, options.backend, counters, energies, baselines, seconds)
 
@@ -226,11 +228,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
+        show(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
     elif len(facts) == 1:
-        print(table_text(facts[0]))
+        show(table_text(facts[0]))
     else:
-        print(sweep_text(facts))
+        show(sweep_text(facts))
     return 0
 
 

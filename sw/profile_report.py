@@ -61,6 +61,11 @@ def _microjoules(facts: Facts) -> str:
     return f"{total / 1e6:,.0f} uJ ({', '.join(shares)})"
 
 
+def _known(facts: Facts) -> list[str]:
+    """Return the baselines that there are figures of."""
+    return [name for name, cycles in facts["baselines"].items() if cycles is not None]
+
+
 def table_text(facts: Facts) -> str:
     """Return a run layer by layer."""
     head = ("layer", "mode", "bound", "cycles", "share %", "waiting", "use %", "limit", "DRAM in", "DRAM out", "uJ")
@@ -85,7 +90,8 @@ def table_text(facts: Facts) -> str:
         "",
         f"{facts['network']} on {_array(facts)}: {facts['cycles']:,} cycles {_SOURCES[facts['source']]}, "
         f"{facts['macs']:,} MACs, utilisation {100 * facts['utilisation']:.1f} %",
-        f"of these {facts['store']:,} after the last layer; the ports of the array allow {facts['limit']:,}",
+        f"{facts['store']:,} of the cycles pass after the last layer, until its results are in DRAM",
+        f"the ports of an array of this size would allow {facts['limit']:,} cycles",
         f"about {_microjoules(facts)}; {_ESTIMATE}",
         f"compiled in {facts['compile_seconds']:.2f} s, "
         + (
@@ -94,14 +100,15 @@ def table_text(facts: Facts) -> str:
             else f"measured in {facts['rtl_seconds']:.1f} s; what it is compared with is predicted"
         ),
     ]
-    for name, cycles in facts["baselines"].items():
-        lines.append(f"{cycles / facts['cycles']:.2f}x faster than {cycles:,} ({name}: {_BASELINES[name]})")
+    for name in _known(facts):
+        cycles = facts["baselines"][name]
+        lines.append(f"{cycles / facts['cycles']:.2f}x faster than {cycles:,} cycles ({name}: {_BASELINES[name]})")
     return "\n".join(lines)
 
 
 def sweep_text(runs: Sequence[Facts]) -> str:
     """Return one line per array."""
-    names = list(runs[0]["baselines"])
+    names = _known(runs[0])
     head = ("array", "cycles", "use %", "limit", "uJ", *names)
     rows = [
         (
@@ -208,7 +215,7 @@ def _sweep(runs: Sequence[Facts]) -> Figure:
     axes.plot(
         sizes, [facts["limit"] for facts in runs], linestyle=":", color="black", label="limit of the array's ports"
     )
-    for name in runs[0]["baselines"]:
+    for name in _known(runs[0]):
         axes.plot(sizes, [facts["baselines"][name] for facts in runs], marker=".", linestyle="--", label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

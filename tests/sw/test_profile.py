@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hw.spec.config import PRESETS, ConfigError, preset
 from hw.spec.isa import Instruction, Opcode, Queue
 from sw.compiler import compile_graph
+from sw.model.energy import EnergyTable
 from sw.model.profile import _useful, profile
 from sw.model.sizes import square
 from sw.profile import main
@@ -80,6 +84,119 @@ def test_sizes_of_a_sweep_are_the_presets_or_in_proportion() -> None:
         square(257)
 
 
+def use(graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tool find this graph, whatever network it is asked for."""
+    monkeypatch.setattr("sw.profile.network_graph", lambda arguments, options: graph)
+
+
+LAYER_TYPES = {
+    **dict.fromkeys(("name", "kind", "mode", "bound"), str),
+    **dict.fromkeys(("macs", "cycles", "busy", "dram_loaded", "dram_stored", "chip_read", "chip_written"), int),
+    "utilisation": float,
+    "limits": dict,
+    "energy_pj": dict,
+}
+RUN_TYPES = {
+    **dict.fromkeys(("network", "source", "config_hash"), str),
+    **dict.fromkeys(("rows", "cols", "cycles", "macs", "limit", "store"), int),
+    **dict.fromkeys(("utilisation", "compile_seconds", "model_seconds"), float),
+    **dict.fromkeys(("counters", "rtl_seconds"), type(None)),
+    **dict.fromkeys(("baselines", "energy_pj", "energy_figures"), dict),
+    "stos": bool,
+    "layers": list,
+}
+
+
+def test_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    use(block_net(0)[1], monkeypatch)
+    assert main(["digits", "--rows", "8", "16", "--json", "--html", str(tmp_path / "r.html")]) == 0
+    runs = json.loads(capsys.readouterr().out)
+    assert [(run["rows"], run["cols"]) for run in runs] == [(8, 8), (16, 16)]
+    assert runs[0]["cycles"] > runs[1]["cycles"]
+    for run in runs:
+        assert {key: type(value) for key, value in run.items()} == RUN_TYPES
+        assert {key: type(value) for key, value in run["baselines"].items()} == dict.fromkeys(
+            ("im2col", "native_depthwise", "authors"), int
+        )
+        for layer in run["layers"]:
+            assert {key: type(value) for key, value in layer.items()} == LAYER_TYPES
+            assert set(map(type, layer["limits"].values())) == {int}
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<img ") == 1 + 2 * 3 and "8x8" in page and "16x16" in page
+    assert main(["digits", "--rows", "8", "16"]) == 0
+    assert f"{runs[0]['baselines']['im2col']:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [(["digits", "--no-baselines"], set()), (["net.onnx"], {"authors"}), (["mobilenet_v2"], {"im2col", "authors"})],
+)
+def test_baselines_that_are_not_known_are_null(
+    arguments: list[str],
+    known: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(block_net(0)[1], monkeypatch)
+    assert main([*arguments, "--rows", "8", "--json", "--html", str(tmp_path / "r.html")]) == 0
+    found = json.loads(capsys.readouterr().out)["baselines"]
+    assert list(found) == ["im2col", "native_depthwise", "authors"]
+    known = known | {"native_depthwise"} if "im2col" in known else known
+    assert {name for name, cycles in found.items() if cycles is not None} == known
+    for rows in (["8"], ["8", "16"]):
+        assert main([*arguments, "--rows", *rows]) == 0
+        text = capsys.readouterr().out
+        assert {name for name in found if name in text} == known
+
+
+def test_energies_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(block_net(0)[1], monkeypatch)
+    (tmp_path / "e.json").write_text(json.dumps({"dram_read_64": 0, "dram_write_64": 0, "static_cycle": 7}))
+    assert main(["digits", "--no-baselines", "--json", "--energy", str(tmp_path / "e.json")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["energy_pj"]["DRAM"] == 0
+    assert facts["energy_pj"]["static"] == pytest.approx(7 * facts["cycles"])
+    assert facts["energy_figures"] == {
+        **EnergyTable().to_dict(),
+        "dram_read_64": 0,
+        "dram_write_64": 0,
+        "static_cycle": 7,
+    }
+
+
+def test_how_to_quantise_reaches_the_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only the calibration, but also the observer and whether biases are corrected."""
+    given: dict[str, Any] = {}
+
+    def stop(**arguments: Any) -> None:
+        given.update(arguments)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr("sw.frontends.networks.quantised_network", stop)
+    assert main(["digits", "--observer", "minmax", "--no-bias-correction", "--calib-pictures", "3"]) == 2
+    assert (given["observer"], given["bias_correction"], given["pictures"]) == ("minmax", False, 3)
+
+
+def test_a_reader_that_stops_is_no_error() -> None:
+    """More than a pipe holds, into a program that has ended."""
+    code = "from sw.printing import show; show('x' * 1_000_000)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("other", [["--preset", "tiny"], ["--config", "m.json"]])
+def test_sizes_exclude_other_targets(other: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["digits", "--rows", "8", *other])
+    assert stopped.value.code == 2 and "not allowed with argument" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Profile digits:fuse_half once; return the folder with what was written."""
@@ -87,7 +204,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--json", "--html", str(folder / "report.html"), "--trace", str(folder / "trace.json")]
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
-        patch.setattr("builtins.print", lambda text, **_: printed.append(text))
+        patch.setattr("sw.profile.show", printed.append)
         assert main(["digits:fuse_half", *arguments]) == 0
     (folder / "facts.json").write_text(printed[0])
     return folder
