@@ -6,14 +6,11 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import TypeVar
 
 __all__ = ["FigureError", "is_figure", "read_figures"]
 
-Table = TypeVar("Table", bound="DataclassInstance")
+Table = TypeVar("Table")
 
 
 class FigureError(ValueError):
