@@ -230,11 +230,11 @@ class GemmSequencer(Component):
                             lane.eq(lane - 1),
                         ]
                         with m.If(~single | (lane == 0)):  # a weight block is used up
-                            left = outer_left - block_rows
+                            remaining = outer_left - block_rows
                             m.d.sync += [
                                 block_weight.eq(weight + 1),
                                 weight.eq(weight + 1),
-                                lane.eq(Mux(left < rows, left - 1, rows - 1)),
+                                lane.eq(Mux(remaining < rows, remaining - 1, rows - 1)),
                             ]
                         with m.If(last_outer):
                             m.d.sync += run.eq(0)

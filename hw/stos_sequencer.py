@@ -277,9 +277,9 @@ class StosSequencer(Component):
                         ]
                         with m.If(last_middle):
                             next_outer = outer_base + outer_step
-                            left = outer_left - Mux(lines, 1, tile_rows)
+                            remaining = outer_left - Mux(lines, 1, tile_rows)
                             m.d.sync += [
-                                outer_left.eq(left),
+                                outer_left.eq(remaining),
                                 outer_base.eq(next_outer),
                                 middle_left.eq(cfg.out_h),
                                 middle_base.eq(next_outer),
@@ -295,7 +295,7 @@ class StosSequencer(Component):
                                     block_weight.eq(next_block),
                                     phase_weight.eq(next_block),
                                     weight.eq(next_block),
-                                    lane.eq(Mux(left < rows, left - 1, rows - 1)),
+                                    lane.eq(Mux(remaining < rows, remaining - 1, rows - 1)),
                                 ]
                             with m.If(last_outer):
                                 m.d.sync += run.eq(0)
