@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,11 @@ class Packing:
         Pixels from segment to segment.
     segments
         Segments of a line.
+
+    Raises
+    ------
+    ValueError
+        If a size is no integer, or they are the sizes of no packed plane.
     """
 
     image_height: int
@@ -36,8 +41,15 @@ class Packing:
     segments: int
 
     def __post_init__(self) -> None:
-        if min(self.image_height, self.image_width, self.segments) < 1 or self.pitch < self.image_width:
-            raise ValueError(f"{self} holds no image: sizes are at least 1, the pitch at least the image's width")
+        sizes = asdict(self)
+        for name, value in sizes.items():
+            if type(value) is not int:
+                raise ValueError(f"packing: {name}={value!r} must be an integer")
+        for name in ("image_height", "image_width", "segments"):
+            if sizes[name] < 1:
+                raise ValueError(f"packing: {name}={sizes[name]} must be at least 1")
+        if self.pitch < self.image_width:
+            raise ValueError(f"packing: pitch={self.pitch} must be at least image_width={self.image_width}")
         if self.missing >= self.lines:
             raise ValueError(f"{self} has segments without any line: {self.image_height} lines need fewer")
 

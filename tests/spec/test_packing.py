@@ -35,8 +35,19 @@ def test_unpacking_undoes_packing(packing: Packing) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((7, 7, 6, 2), "pitch"), ((0, 7, 7, 2), "at least 1"), ((7, 7, 8, 5), "without any line"), ((2, 2, 2, 3), "any")],
+    [
+        ((7, 7, 6, 2), "pitch=6 must be at least image_width=7"),
+        ((0, 7, 7, 2), "image_height=0 must be at least 1"),
+        ((7, 0, 7, 2), "image_width=0 must be at least 1"),
+        ((7, 7, 8, 0), "segments=0 must be at least 1"),
+        ((7, 7, 8, 5), "without any line"),
+        ((2, 2, 2, 3), "without any line"),
+        ((7.5, 7, 8, 2), "image_height=7.5 must be an integer"),
+        ((7, 7, 8.0, 2), "pitch=8.0 must be an integer"),
+        ((7, 7, 8, True), "segments=True must be an integer"),
+        ((7, 7, 8, None), "segments=None must be an integer"),
+    ],
 )
-def test_what_is_no_packing(sizes: tuple[int, int, int, int], message: str) -> None:
+def test_what_is_no_packing(sizes: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Packing(*sizes)

@@ -117,6 +117,27 @@ def test_malformed_tensors(program: Program, changes: dict[str, object], message
         replace(program, inputs=(replace(SPEC, **changes),)).validate()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segments": 0}, "segments=0 must be at least 1"),
+        ({"image_height": 3.5}, "image_height=3.5 must be an integer"),
+        ({"image_width": "5"}, "image_width='5' must be an integer"),
+        ({"pitch": 4}, "pitch=4 must be at least image_width=5"),
+        ({"lines": 2}, "unexpected keyword argument 'lines'"),
+    ],
+)
+def test_malformed_packings(program: Program, tmp_path: Path, change: dict[str, object], message: str) -> None:
+    packed = replace(SPEC, packing=Packing(3, 5, 6, 2), plane_stride=24)
+    replace(program, inputs=(packed,)).save(tmp_path)
+    path = tmp_path / "program.json"
+    description = json.loads(path.read_text())
+    description["inputs"][0]["packing"] |= change
+    path.write_text(json.dumps(description))
+    with pytest.raises(ProgramError, match=message):
+        Program.load(tmp_path)
+
+
 def test_any_damage_to_the_description_is_a_program_error(program: Program, tmp_path: Path) -> None:
     """Every value in program.json exchanged for junk: it loads or is refused, and never crashes."""
     program.save(tmp_path)
