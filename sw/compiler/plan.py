@@ -187,9 +187,10 @@ class _Planner:
                 victim = self._victim(range(*group or (failure.index, failure.index + 1)), trial)
                 if victim is not None:
                     spilled.add(victim.name)
-                else:
-                    assert group is not None  # one by one all kernels fit
+                elif group is not None:
                     groups = tuple(other for other in groups if other != group)
+                else:  # a kernel between groups, which fits as long as its tensors are on chip
+                    return storages, plans
                 continue
             cheaper = self._cost(trial, found) < self._cost(storages, plans)
             return (trial, found) if cheaper else (storages, plans)

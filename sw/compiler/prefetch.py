@@ -22,7 +22,10 @@ from sw.compiler.tokens import dependencies
 __all__ = ["place_loads"]
 
 _LATENCY = 80
-"""Cycles from a transfer's start until its first beat has an effect, or from its last beat to its response."""
+"""Cycles from a transfer's start until its first beat has an effect, or from its last beat to its response.
+
+The simulated DRAM's latency and the load unit's own cycles (:mod:`sw.model.channels`), and a little more: a load that
+comes early costs nothing, one that comes late holds an EXEC up."""
 
 _QUEUED = 3
 """Steps handed to their queues ahead of a load: less than a queue holds, or the load would come late; with none, the

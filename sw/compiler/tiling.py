@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 TRANSFER_START = 32
-"""Cycles that a transfer costs besides its beats; several are in flight, so less than the latency of DRAM."""
+"""Cycles that a transfer costs besides its beats; several are in flight, so less than the latency of DRAM.
+
+An average for choosing among tilings, not the burst-by-burst times of :mod:`sw.model.channels`, which would need the
+order of all transfers; :mod:`sw.compiler.prefetch` has the latency of a single one."""
 
 _FLOW = 4
 """Groups of channels whose constants should be on chip at once: one in use, one to be freed, others on their way."""

@@ -15,10 +15,11 @@ from sw.compiler import compile_graph, optimise
 from sw.compiler.fusion import Fuser
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel, lower
-from sw.compiler.plan import GroupPlan, Plan, plan
+from sw.compiler.plan import GroupPlan, Groups, Plan, Plans, _DoesNotFit, _Planner, plan
+from sw.compiler.storage import Storage
 from sw.compiler.tiling import input_lines
 from sw.compiler.traffic import traffic
-from sw.compiler.windows import Schedule, line_views, progress
+from sw.compiler.windows import Schedule, line_views, progress, schedule
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
 from tests.sw.ir_graphs import Builder
@@ -125,7 +126,7 @@ def test_windows_hold_what_is_read_and_every_line_is_computed_once(
 
 
 def test_a_window_is_as_high_as_what_is_alive() -> None:
-    """3 lines below stride 1 need 2 of the strip before; a 1x1 convolution none."""
+    """A strip's six lines, two more under a kernel of three lines; where none are kept, strips take turns."""
     build = Builder(1)
     x = build.conv(build.input((4, 24, 8)), 16)
     x = build.conv(x, 0, (3, 3), depthwise=True)
@@ -134,6 +135,17 @@ def test_a_window_is_as_high_as_what_is_alive() -> None:
     pieces = progress(kernels, 6)
     assert pieces[0] == [(0, 7), (7, 13), (13, 19), (19, 24)]
     assert pieces[1] == pieces[2] == [(0, 6), (6, 12), (12, 18), (18, 24)]
+    first, middle, last = (kernel.target.storage for kernel in kernels)
+    shapes = {name: graph[name].shape for name in ("x", first, middle, last)}
+    windows = schedule(kernels, shapes, ["x"], [last], pieces).windows
+    assert {name: (window.lines, window.copies) for name, window in windows.items()} == {
+        "x": (7, 2),  # one that is read, and one that is loaded
+        first: (8, 1),
+        middle: (6, 1),
+        last: (6, 2),
+    }
+    assert [name for name, window in windows.items() if not window.starts] == [first]
+    assert windows[first].size == 15 * 8 * 8 + 24 * 8
 
 
 def test_a_group_keeps_what_is_between_its_kernels_off_dram(eager: list[GroupPlan]) -> None:
@@ -156,9 +168,29 @@ def test_a_group_keeps_what_is_between_its_kernels_off_dram(eager: list[GroupPla
 
 def test_constants_of_a_group_are_loaded_once() -> None:
     _, graph = two_blocks()
+    (group,) = groups(planned(graph, SMALL))
+    assert len(group.kernels) > 1 and len({item.strip for item in group.choice.schedule.items}) > 1
     program = compile_graph(graph, SMALL)
     loads = [i for i in program.instructions() if i.opcode == Opcode.LOAD and i["target"] != Target.ACT]
     assert len({i["dram_offset"] for i in loads}) == len(loads)
+
+
+def test_where_a_kernel_beside_the_groups_does_not_fit_all_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graph = two_blocks()
+    assert groups(planned(graph, SMALL))
+    place, refused = _Planner._place, []
+
+    def refuse(self: _Planner, storages: dict[str, Storage], groups: Groups, tight: set[str]) -> Plans:
+        if not groups:
+            return place(self, storages, groups, tight)
+        for storage in storages.values():
+            storage.resident = False  # nothing is left to send to DRAM
+        refused.append(next(i for i in range(len(self.kernels)) if not any(low <= i < high for low, high in groups)))
+        raise _DoesNotFit(refused[-1], 1, ())
+
+    monkeypatch.setattr(_Planner, "_place", refuse)
+    assert len(planned(graph, SMALL).kernels) == len(lower(optimise(graph, SMALL), SMALL)[0])
+    assert len(refused) == 1
 
 
 @pytest.mark.slow

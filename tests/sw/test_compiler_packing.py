@@ -20,7 +20,7 @@ from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
 from sw.compiler.packing import Packed, pack
 from tests.sw.compiled import check
-from tests.sw.ir_graphs import Builder, block_net
+from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer
 from tests.sw.packed_networks import block, packed_network, random_layouts
 from tests.sw.random_networks import compile_in_smallest
@@ -155,8 +155,9 @@ def test_reports_show_the_layout() -> None:
 def test_where_packed_planes_do_not_fit_the_plain_ones_are_taken() -> None:
     build = Builder(0)
     graph = seven(build)
-    programs = [compile_graph(graph, WIDE.twin(act_kib=size, act_banks=1)) for size in (1, 2, 4)]
-    for program in programs:
+    for size in (1, 2, 4, 8):
+        program = compile_graph(graph, WIDE.twin(act_kib=size, act_banks=1))
+        assert any(i["seg"] for i in execs(program)) == (size == 8)
         want = run_integer(optimise(graph, program.config), program.config, inputs := build.values())
         got = IssBackend(program.config).run(program, inputs).outputs
         assert all(np.array_equal(got[name], want[name]) for name in got)
@@ -221,11 +222,11 @@ def test_from_one_packing_to_another_a_tensor_goes_through_the_plain_layout() ->
 
 
 def test_networks_are_the_same_with_and_without() -> None:
-    for seed in range(4):
-        build, graph = block_net(seed, size=13)
+    gates = Builder(0)
+    for build, graph in ((gates, seven(gates, hidden=64, gate=True)), packed_network(1), packed_network(3)):
         inputs = build.values()
-        plain, packed_ones = (
-            IssBackend(LARGE).run(compile_graph(graph, LARGE, packing=on), inputs).outputs for on in (False, True)
-        )
+        programs = [compile_graph(graph, LARGE, packing=on) for on in (False, True)]
+        assert [any(i["seg"] for i in execs(program)) for program in programs] == [False, True]
+        plain, packed_ones = (IssBackend(LARGE).run(program, inputs).outputs for program in programs)
         for name in graph.outputs:
             np.testing.assert_array_equal(packed_ones[name], plain[name])
