@@ -66,7 +66,7 @@ def test_only_the_first_error_is_kept() -> None:
         (lambda p: bytes(64) + p[64:], ErrorCause.NO_HEADER, 0),
         (lambda p: p[:8] + bytes(8) + p[16:], ErrorCause.HASH_MISMATCH, 0),
         (lambda p: p[:64] + b"\x0e" + p[65:], ErrorCause.BAD_OPCODE, 1),
-        (lambda p: p[:191] + b"\x80" + p[192:], ErrorCause.BAD_FIELD, 2),
+        (lambda p: p[:127] + b"\x80" + p[128:], ErrorCause.BAD_FIELD, 1),
         (lambda p: p[:-64], ErrorCause.TRUNCATED, 3),
     ],
 )
