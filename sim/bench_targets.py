@@ -13,97 +13,38 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
 from hw.spec.config import ConfigError, preset
 from hw.spec.isa import Queue
 from hw.spec.program import Program, write_atomic
-from sim.backend import Int8Array, SimulationError, TraceEvent
+from sim.backend import SimulationError, TraceEvent
 from sim.bench_causes import causes
-from sim.bench_report import document, explanation, table
+from sim.bench_report import document, explanation, native_table, table, verdict
 from sim.comparison import compare_regions
 from sim.iss import IssBackend
 from sim.measurements import Measurements, Row, golden_sources
 from sim.memory import LATENCY
+from sim.targets import TARGETS, Targets
 from sim.verilator.backend import VerilatorBackend, generate_library
 from sim.verilator.build import BuildOptions, build_seconds
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import Case
 from sw.model.authors import network_cycles
 from sw.model.bound import layer_sizes
+from sw.network_graph import untrained_network_graph
+from sw.random_inputs import random_inputs
+from sw.rtl_identity import hardware_key, schedule_key
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
 
-__all__ = ["TARGETS", "Bench", "Targets", "main"]
-
-TARGETS = Path(__file__).parents[1] / "bench" / "targets.json"
-"""Targets, bounds and closed form in thousand cycles, by network and preset, and where they are from."""
+__all__ = ["Bench", "main"]
 
 _ERRORS = (ConfigError, ToolchainError, SimulationError, OSError, ValueError)
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The data file of targets.
-
-    Parameters
-    ----------
-    facts
-        Its ``source`` and ``remark``.
-    cells
-        By network and preset: ``authors``, ``target`` and ``bound`` in thousand cycles.
-    """
-
-    facts: dict[str, str]
-    cells: dict[str, dict[str, dict[str, float]]]
-
-    @classmethod
-    def read(cls, path: Path) -> Targets:
-        """Read a file.
-
-        Raises
-        ------
-        ValueError, OSError
-            If it cannot be read or lacks something.
-        """
-        try:
-            data = json.loads(path.read_text())
-            cells = {
-                network: {
-                    name: {key: float(cell[key]) for key in ("authors", "target", "bound")}
-                    for name, cell in row.items()
-                }
-                for network, row in data["networks"].items()
-            }
-            return cls({key: str(data[key]) for key in ("source", "remark")}, cells)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: no file of targets ({type(error).__name__}: {error})") from None
-
-    def cases(self, networks: Sequence[str] | None, presets: Sequence[str] | None) -> list[Case]:
-        """Return the cells of some networks and presets (None: all), in the file's order.
-
-        Raises
-        ------
-        ValueError
-            If one is not in the file.
-        """
-        known = list(dict.fromkeys(name for row in self.cells.values() for name in row))
-        for what, asked, there in (("network", networks, list(self.cells)), ("preset", presets, known)):
-            for name in asked or ():
-                if name not in there:
-                    raise ValueError(f"{what} {name!r} has no targets; those are of {', '.join(there)}")
-        return [
-            Case(network, name)
-            for network, row in self.cells.items()
-            for name in row
-            if (networks is None or network in networks) and (presets is None or name in presets)
-        ]
 
 
 class Bench:
@@ -124,9 +65,8 @@ class Bench:
     def __init__(self, targets: Targets, out: Path, fresh: bool, console: Console) -> None:
         self.targets, self.console = targets, console
         out.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            (out / "results.json").unlink(missing_ok=True)
-        self.measurements = Measurements(out / "results.json")
+        self.measurements = Measurements(out / "results.json", fresh=fresh)
+        self._finished: dict[Case, Row] = {}
         self._graphs: dict[str, Graph] = {}
         self._libraries: dict[str, Path] = {}
 
@@ -139,11 +79,19 @@ class Bench:
         library = self._libraries[case.preset]
         identity = _identity(program, library)
         row = self.measurements.find(case, identity)
+        keys = {
+            "schedule": schedule_key(program),
+            "config_hash": case.config.hash_hex,
+            "hardware": hardware_key(),
+            "program_sha256": hashlib.sha256(program.image).hexdigest(),
+        }
         if row is None:
             self._tell(place, case, "running on RTL")
             row = {"identity": identity, "build_seconds": build_seconds(library), **_measure(program, library)}
+        if row | keys != row:  # sources may have changed without changing the Verilog
+            row |= keys
             self.measurements.keep(case, row)
-        finished = self._finish(case, program, row)
+        finished = self._finished[case] = self._finish(case, program, row)
         ratio = finished["cycles"] / finished["target"]
         self._tell(place, case, f"{row['cycles']:,} cycles, {ratio:.2f} of the target" + _verdict(row))
         return finished
@@ -156,14 +104,13 @@ class Bench:
 
         if case.network not in self._graphs:
             self._tell(place, case, "quantising")
-            self._graphs = {case.network: _graph(case.network)}
+            self._graphs = {case.network: untrained_network_graph(case.network)}
         return compile_graph(self._graphs[case.network], case.config)
 
     def _finish(self, case: Case, program: Program, row: Row) -> Row:
         """Add to what was measured what it is compared with, and the causes."""
         graph, config = self._graphs[case.network], case.config
         bounds = {sizes.name: sizes.bound(config.rows, config.cols) for sizes in layer_sizes(graph)}
-        cell = self.targets.cells[case.network][case.preset]
         execs = [TraceEvent(Queue.EXEC, *event) for event in row["execs"]]
         return {
             "network": case.network,
@@ -171,27 +118,28 @@ class Bench:
             "rows": config.rows,
             "cols": config.cols,
             "source": "rtl",
-            "target": 1000 * cell["target"],
+            **self._goal(case),
             "bound": sum(bounds.values()),
             "authors": network_cycles(graph, config.rows, config.cols),
-            "expected": {"bound": 1000 * cell["bound"], "authors": 1000 * cell["authors"]},
             "causes": causes(program, execs, row["cycles"], bounds),
             **{key: value for key, value in row.items() if key not in ("execs", "identity")},
         }
 
-
-def _graph(network: str) -> Graph:
-    """Return a network with random weights, quantised; the same ones every time."""
-    from sw.frontends.networks import quantised_network
-    from sw.frontends.torch_export import import_program
-
-    found = quantised_network(network, random_weights=network.partition(":")[0] != "digits")
-    return import_program(found.exported, name=found.name, meta=found.meta)
-
-
-def _inputs(program: Program) -> dict[str, Int8Array]:
-    rng = np.random.default_rng(0)
-    return {spec.name: rng.integers(-128, 128, spec.shape, dtype=np.int8) for spec in program.inputs}
+    def _goal(self, case: Case) -> dict[str, Any]:
+        """Return the target in cycles, and what it is made of."""
+        if native := self.targets.native(case):
+            other = self._finished.get(native.over)
+            if other is None:
+                raise ValueError(f"has nothing to be compared with: {native.over} was not measured")
+            over = {"network": native.over.network, "cycles": other["cycles"], "limit": native.limit}
+            return {"target": native.limit * other["cycles"], "target_bound": None, "over": over, "remark": None}
+        cell = self.targets.cells[case.network][case.preset]
+        return {
+            "target": 1000 * cell["target"],
+            "target_bound": 1000 * cell["bound"],
+            "over": None,
+            "remark": self.targets.remarks.get(case.network),
+        }
 
 
 def _identity(program: Program, library: Path) -> str:
@@ -204,7 +152,7 @@ def _identity(program: Program, library: Path) -> str:
 
 def _measure(program: Program, library: Path) -> Row:
     """Run a program on RTL and on the ISS; return the figures, and when its EXECs ran."""
-    inputs = _inputs(program)
+    inputs = random_inputs(program)
     with VerilatorBackend(program.config, library=library, latency=LATENCY) as rtl:
         started = time.perf_counter()
         result = rtl.run(program, inputs)
@@ -230,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure whole networks on generated RTL in Verilator, and print their cycles beside targets, "
         "port bound and the FuSeConv authors' closed form; where a target is missed, with causes in cycles.",
         epilog="An interrupted run goes on where it was.  Exit status: 0 all measured, 1 a network could not be run or "
-        "RTL and ISS differ, 2 wrong usage.",
+        "RTL and ISS differ, 2 wrong usage, or a page was refused because cells are missing or differ.",
     )
     parser.add_argument("--networks", nargs="+", metavar="NETWORK", help="rows of the table (default: all)")
     parser.add_argument("--presets", nargs="+", metavar="PRESET", help="columns of the table (default: all)")
@@ -239,17 +187,41 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--markdown", type=Path, metavar="F", help="write the page with table and causes to a file too")
+    parser.add_argument(
+        "--incomplete",
+        action="store_true",
+        help="write the page though cells are missing, or bytes of RTL and ISS differ; the page says which",
+    )
     return parser
 
 
-def _print(rows: Sequence[Row], errors: Mapping[str, str], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"source": "rtl", "memory_latency": LATENCY, "rows": rows, "errors": errors}, indent=1))
-        return
-    Console(width=160, highlight=False).print(table(rows))
+def _print(rows: Sequence[Row], missing: Mapping[Case, str], targets: Targets) -> None:
+    console = Console(width=160, highlight=False)
+    console.print(table(rows, targets))
+    if targets.natives:
+        console.print(native_table(rows, targets))
+    print(verdict(rows, missing, targets))
     for row in rows:
         if row["cycles"] > row["target"]:
             print(explanation(row))
+
+
+def _refusal(rows: Sequence[Row], missing: Mapping[Case, str]) -> str | None:
+    """Return why a page of these rows would not be the page, if so."""
+    wrong = [f"{row['network']}@{row['preset']}: RTL differs from the ISS" for row in rows if row["differences"]]
+    wrong += [f"{case}: {reason}" for case, reason in missing.items()]
+    if not wrong:
+        return None
+    return f"{'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
+
+
+def _write(page: Path, rows: Sequence[Row], missing: Mapping[Case, str], targets: Targets, incomplete: bool) -> int:
+    """Write the page, or say why not; return the exit status."""
+    if (reason := _refusal(rows, missing)) and not incomplete:
+        print(f"error: {page} not written: {reason} (--incomplete writes it nevertheless)", file=sys.stderr)
+        return 2
+    write_atomic(page, document(rows, missing, targets).encode())
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -261,8 +233,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise FileNotFoundError(f"{options.markdown}: its directory does not exist")
         targets = Targets.read(options.targets)
         cases = targets.cases(options.networks, options.presets)
+        needed = [native.over for native in targets.natives if native.case in cases and native.over not in cases]
+        cases = [*needed, *cases]
         for case in cases:
             preset(case.preset)
+        missing = {case: "not asked for" for case in targets.cases() if case not in cases}
+        if options.markdown is not None and missing and not options.incomplete:
+            raise ValueError(
+                f"--markdown {options.markdown}: the page is of all cells; leave out --networks and --presets, or give "
+                "--incomplete"
+            )
         bench = Bench(targets, options.out, options.fresh, console)
     except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
@@ -273,11 +253,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             rows.append(bench.run(case, f"[{number}/{len(cases)}]"))
         except _ERRORS as error:
-            errors[str(case)] = str(error)
+            missing[case] = errors[str(case)] = str(error)
             print(f"error: {case}: {error}", file=sys.stderr)
-    _print(rows, errors, options.json)
-    if options.markdown is not None:
-        write_atomic(options.markdown, document(rows, targets.facts).encode())
+    if options.json:
+        print(json.dumps({"source": "rtl", "memory_latency": LATENCY, "rows": rows, "errors": errors}, indent=1))
+    else:
+        _print(rows, missing, targets)
+    if options.markdown is not None and _write(options.markdown, rows, missing, targets, options.incomplete):
+        return 2
     return 0 if not errors and not any(row["differences"] for row in rows) else 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.spec.program import write_atomic
+from sim.build_cache import locked
 from sim.whole_cases import Case
 
 __all__ = ["Measurements", "Row", "golden_sources"]
@@ -17,14 +18,21 @@ Row = dict[str, Any]
 
 
 class Measurements:
-    """Finished rows in a file, by case, each with the identity of all that decides its figures."""
+    """Finished rows in a file, by case, each with the identity of all that decides its figures.
 
-    def __init__(self, path: Path) -> None:
+    Several processes may keep rows in one file at the same time.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fresh
+        Find nothing that was measured before; rows of cases that are not measured again stay.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
-        try:
-            self.rows: dict[str, Row] = json.loads(path.read_text())["rows"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            self.rows = {}
+        self.rows = {} if fresh else self._read()
 
     def find(self, case: Case, identity: str) -> Row | None:
         """Return the row of a case, if it was measured with the same identity."""
@@ -32,9 +40,17 @@ class Measurements:
         return row if isinstance(row, dict) and row.get("identity") == identity else None
 
     def keep(self, case: Case, row: Row) -> None:
-        """Add a row and write the file."""
+        """Add a row to the file, whoever else adds to it."""
         self.rows[str(case)] = row
-        write_atomic(self.path, (json.dumps({"rows": self.rows}, indent=1) + "\n").encode())
+        with locked(self.path.parent, self.path.stem):
+            rows = self._read() | {str(case): row}
+            write_atomic(self.path, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+
+    def _read(self) -> dict[str, Row]:
+        try:
+            return dict(json.loads(self.path.read_text())["rows"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {}
 
 
 def golden_sources() -> list[bytes]:

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hw.spec.config import ConfigError
 from hw.spec.program import Program
 from sim.backend import Result, SimulationError
@@ -25,6 +23,8 @@ from sim.whole_cases import Case, parse_case
 from sw.model.channels import Memory
 from sw.model.layers import layer_cycles
 from sw.model.timeline import timeline
+from sw.network_graph import untrained_network_graph
+from sw.random_inputs import random_inputs
 
 __all__ = ["Accuracy", "compare", "main"]
 
@@ -118,19 +118,14 @@ def compare(program: Program, result: Result, memory: Memory | None = None) -> A
 
 def _program(case: Case) -> Program:
     from sw.compiler import compile_graph
-    from sw.frontends.networks import quantised_network
-    from sw.frontends.torch_export import import_program
 
-    found = quantised_network(case.network, random_weights=case.network.partition(":")[0] != "digits")
-    return compile_graph(import_program(found.exported, name=found.name, meta=found.meta), case.config)
+    return compile_graph(untrained_network_graph(case.network), case.config)
 
 
 def _measure(case: Case) -> Accuracy:
     program = _program(case)
-    rng = np.random.default_rng(0)
-    inputs = {spec.name: rng.integers(-128, 128, spec.shape, dtype=np.int8) for spec in program.inputs}
     with VerilatorBackend(case.config, latency=LATENCY) as backend:
-        return compare(program, backend.run(program, inputs), Memory(latency=LATENCY))
+        return compare(program, backend.run(program, random_inputs(program)), Memory(latency=LATENCY))
 
 
 def _line(case: Case, found: Accuracy) -> str:

@@ -35,6 +35,7 @@ from sim.verilator.build import build_library, build_seconds
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import CASES, Case, Subject, parse_case, subject
 from sim.whole_report import markdown, table
+from sw.rtl_identity import hardware_key, schedule_key
 
 __all__ = ["main"]
 
@@ -61,9 +62,8 @@ class Runner:
         self.models = out / "models" if fresh else None
         if fresh:
             shutil.rmtree(out / "models", ignore_errors=True)
-            (out / "results.json").unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
-        self.measurements = Measurements(out / "results.json")
+        self.measurements = Measurements(out / "results.json", fresh=fresh)
         self._libraries: dict[str, Path] = {}
         self._subjects: dict[str, Subject] = {}
 
@@ -93,6 +93,9 @@ class Runner:
                     "build_seconds": build_seconds(library),
                     **_measure(program, dumped, inputs, library),
                 }
+            keys = {"schedule": schedule_key(program), "hardware": hardware_key()}
+            if row | keys != row:  # sources may have changed without changing the Verilog
+                row |= keys
                 self.measurements.keep(case, row)
         self.console.print(f"{place} {case}: {_verdict(row)}")
         return row
@@ -213,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="F",
         help="tar with labels.csv or folder of pictures to calibrate with, the first of which is the input (default: "
-        "$ROWCAST_IMAGENET, else ../shared/data/imagenet_dev.tar, else the two that come with scikit-learn)",
+        "$ROWCAST_IMAGENET, else the pictures of the project's tests if they are there, else scikit-learn's two)",
     )
     parser.add_argument("--out", type=Path, default=Path("results/rtl"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
-import numpy as np
-
 from hw.spec.program import Program
 from sw.backends import BackendError, RunError, find_backend
 from sw.model.channels import Memory
 from sw.model.timeline import Timeline
+from sw.random_inputs import random_inputs
 
 __all__ = ["Measured", "measure"]
 
@@ -51,8 +50,6 @@ def measure(program: Program, backend: str, memory: Memory | None = None) -> Mea
         If the run fails.
     """
     memory = memory or Memory()
-    rng = np.random.default_rng(0)
-    inputs = {spec.name: rng.integers(-128, 128, spec.shape, dtype=np.int8) for spec in program.inputs}
     factory = find_backend(backend)
     with ExitStack() as closing:
         try:
@@ -62,7 +59,7 @@ def measure(program: Program, backend: str, memory: Memory | None = None) -> Mea
         if isinstance(made, AbstractContextManager):
             closing.enter_context(made)
         try:
-            outcome = made.run(program, inputs)
+            outcome = made.run(program, random_inputs(program))
         except RuntimeError as error:
             raise RunError(f"the accelerator did not finish: {error}") from error
     cycles, trace = getattr(outcome, "cycles", None), getattr(outcome, "trace", None)

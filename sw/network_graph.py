@@ -10,7 +10,7 @@ from sw.options import network_arguments, quantisation_arguments
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
 
-__all__ = ["is_file", "network_graph", "untrained_arguments"]
+__all__ = ["is_file", "network_graph", "untrained_arguments", "untrained_network_graph"]
 
 
 def is_file(name: str) -> bool:
@@ -34,4 +34,13 @@ def network_graph(arguments: dict[str, Any], options: argparse.Namespace) -> Gra
     from sw.frontends.torch_export import import_program
 
     found = quantised_network(**arguments, **quantisation_arguments(options))
+    return import_program(found.exported, name=found.name, meta=found.meta)
+
+
+def untrained_network_graph(name: str) -> Graph:
+    """Return a network of the zoo with random weights, or a digits network, quantised: the same every time."""
+    from sw.frontends.networks import quantised_network
+    from sw.frontends.torch_export import import_program
+
+    found = quantised_network(name, random_weights=name.partition(":")[0] != "digits")
     return import_program(found.exported, name=found.name, meta=found.meta)

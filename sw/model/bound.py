@@ -1,4 +1,4 @@
-"""The port bound of a network: cycles that no schedule on an array of a given width can beat."""
+"""The port bound of a network: the least cycles of this array's ports at a given width, padding included."""
 
 from __future__ import annotations
 

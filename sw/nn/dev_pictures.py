@@ -11,11 +11,12 @@ __all__ = ["VARIABLE", "imagenet_pictures", "sample_pictures"]
 VARIABLE = "ROWCAST_IMAGENET"
 """Environment variable that names a tar or folder of labelled ImageNet pictures."""
 
+# what the tests of trained networks need, if the variable is not set: ../shared beside the project
 _BESIDE = Path(__file__).parents[3] / "shared" / "data" / "imagenet_dev.tar"
 
 
 def imagenet_pictures() -> Path:
-    """Return the path in :data:`VARIABLE`, else ``../shared/data/imagenet_dev.tar``; whether it exists is not said."""
+    """Return the path in :data:`VARIABLE`, else of the pictures beside the tests; whether it exists is not said."""
     return Path(os.environ.get(VARIABLE) or _BESIDE)
 
 

@@ -12,7 +12,7 @@ import json
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from sw.model.shapes import LAYER_TYPES, graph_types
 from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.paper.published import BASELINE, NETWORKS, SIZES, VARIANTS, network_name
+from sw.rtl_identity import schedule_key
 from sw.sources import CYCLE_SOURCES, sources_digest
 
 __all__ = ["Case", "Cell", "Cells", "cases"]
@@ -36,6 +37,7 @@ _GRAPH_SOURCES = (
     *("sw/nn/zoo", "sw/nn/convert.py", "sw/nn/fuse.py"),
     *("sw/quant", "sw/frontends", "sw/defaults.py", "sw/compiler/ir.py"),
 )
+_MEASURING_SOURCES = ("sw/rtl_identity.py", "sw/paper/cells.py")
 _PACKAGES = ("torch", "torchao", "numpy")
 
 Tell = Callable[[str], None]
@@ -90,6 +92,8 @@ class Cell:
         Multiply-accumulates.
     instructions
         In the program.
+    schedule
+        The program's :func:`~sw.rtl_identity.schedule_key`.
     seconds
         CPU time that compiler and model took.
     """
@@ -99,6 +103,7 @@ class Cell:
     types: dict[str, int]
     macs: int
     instructions: int
+    schedule: str
     seconds: float
 
 
@@ -128,6 +133,7 @@ def measure(graph: Graph, config: AcceleratorConfig) -> Cell:
         types=types,
         macs=program.macs,
         instructions=program.instruction_count,
+        schedule=schedule_key(program),
         seconds=round(time.process_time() - started, 3),
     )
 
@@ -177,7 +183,8 @@ class Cells:
     def graph(self, source: str) -> Graph:
         """Return a network's graph, quantised now or before."""
         if self._graph is None or self._graph[0] != source:
-            self._graph = source, self._read(source) or self._make(source)
+            kept = self._kept(source, graph=True)
+            self._graph = source, kept and kept[1] or self._make(source)
         return self._graph[1]
 
     def identity(self, case: Case) -> str:
@@ -185,11 +192,10 @@ class Cells:
         facts = [self._graph_key, self._cycle_key, case.source, case.config.hash_hex, repr(Memory())]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
-    @property
-    def exports(self) -> dict[str, float]:
-        """CPU time that each graph in the folder took."""
-        paths = sorted((self.folder / "graphs").glob("*.json"))
-        return {path.stem: json.loads(path.read_text())["seconds"] for path in paths}
+    def exports(self, sources: Iterable[str]) -> dict[str, float]:
+        """Return the CPU seconds that the graphs of networks took, of those that are kept and of today's sources."""
+        found = {source: self._kept(source, graph=False) for source in sources}
+        return {source: kept[0] for source, kept in found.items() if kept}
 
     @cached_property
     def _graph_key(self) -> str:
@@ -198,24 +204,30 @@ class Cells:
 
     @cached_property
     def _cycle_key(self) -> str:
-        return sources_digest(CYCLE_SOURCES)
+        return sources_digest((*CYCLE_SOURCES, *_MEASURING_SOURCES))
 
     def _path(self, source: str) -> Path:
         return self.folder / "graphs" / f"{source.replace(':', '-')}.pickle"
 
-    def _read(self, source: str) -> Graph | None:
-        """Return a kept graph; the files are this program's own, and a user who can change them can change it too."""
+    def _kept(self, source: str, *, graph: bool) -> tuple[float, Graph | None] | None:
+        """Return the seconds that a kept graph took, and the graph if asked for.
+
+        A file holds two pickles, what the first says and the graph; it is this program's own, and a user who can
+        change it can change the program too.
+        """
         try:
-            key, graph = pickle.loads(self._path(source).read_bytes())
+            with self._path(source).open("rb") as file:
+                key, seconds = pickle.load(file)
+                if key != self._graph_key:
+                    return None
+                return seconds, pickle.load(file) if graph else None
         except Exception:  # missing, cut off, or of other versions of the classes in it: unpickling raises anything
             return None
-        return graph if key == self._graph_key else None
 
     def _make(self, source: str) -> Graph:
         self.tell(f"{source}: exporting, quantising")
         started = time.process_time()
         graph = self.build(source)
         seconds = time.process_time() - started
-        write_atomic(self._path(source), pickle.dumps((self._graph_key, graph)))
-        write_atomic(self._path(source).with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
+        write_atomic(self._path(source), pickle.dumps((self._graph_key, seconds)) + pickle.dumps(graph))
         return graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from sw.model.authors import layer_cycles
 from sw.model.channels import Memory
 from sw.model.shapes import LAYER_TYPES, LayerShape
 from sw.paper.cells import Case, Cells, cases
-from sw.paper.published import BASELINE, NETWORKS, PUBLISHED_SIZE, SIZES, SPEED_UPS, VARIANTS, network_name
+from sw.paper.published import BASELINE, MACS, NETWORKS, PUBLISHED_SIZE, SIZES, SPEED_UPS, VARIANTS, network_name
+from sw.rtl_identity import hardware_key
 
-__all__ = ["Facts", "authors_facts", "hardware_facts", "published_facts", "read_peers", "rtl_points"]
+__all__ = ["Facts", "RtlPoint", "authors_facts", "hardware_facts", "published_facts", "read_peers", "rtl_points"]
 
 Facts = dict[str, Any]
 
@@ -36,17 +37,24 @@ def authors_facts(layers: dict[str, list[LayerShape]]) -> Facts:
                 types = dict.fromkeys(LAYER_TYPES, 0)
                 for shape in shapes:
                     types[shape.layer_type] += layer_cycles(shape, size, size)
-                rows[str(size)] = {"cycles": sum(types.values()), "types": types}
+                macs = sum(shape.macs for shape in shapes)
+                rows[str(size)] = {"cycles": sum(types.values()), "types": types, "macs": macs}
     return found
 
 
 def published_facts(authors: Facts) -> list[Facts]:
-    """Return every cell of the published table beside the same speed-up computed."""
+    """Return every cell of the published table beside the same speed-up computed.
+
+    Where multiply-accumulates are published too, ``macs`` has them and those computed: of the depthwise network and of
+    the variant.
+    """
     found = []
     for network, row in SPEED_UPS.items():
-        base = authors[network][BASELINE][str(PUBLISHED_SIZE)]["cycles"]
+        base = authors[network][BASELINE][str(PUBLISHED_SIZE)]
         for variant, published in row.items():
-            computed = base / authors[network][variant][str(PUBLISHED_SIZE)]["cycles"]
+            mine = authors[network][variant][str(PUBLISHED_SIZE)]
+            computed = base["cycles"] / mine["cycles"]
+            macs = MACS.get(network, {})
             found.append(
                 {
                     "network": network,
@@ -54,6 +62,12 @@ def published_facts(authors: Facts) -> list[Facts]:
                     "published": published,
                     "computed": computed,
                     "deviation": computed / published - 1,
+                    "macs": {
+                        "computed": [base["macs"], mine["macs"]],
+                        "published": [1_000_000 * macs[BASELINE], 1_000_000 * macs[variant]],
+                    }
+                    if variant in macs
+                    else None,
                 }
             )
     return found
@@ -62,38 +76,75 @@ def published_facts(authors: Facts) -> list[Facts]:
 def hardware_facts(cells: Cells, rtl: list[Path]) -> Facts:
     """Return cycles on this hardware: network, variant (and ``im2col``), size; measured on RTL too where that exists.
 
-    A measurement on RTL counts only for a program of as many instructions as today's; others are listed as ``stale``.
+    A measurement on RTL counts only if it is of today's hardware and of the very instructions of today's program, and
+    if the RTL's bytes were the ISS's; others are listed as ``dropped``, with the reason.
     """
     found: Facts = {}
     for case in cases():
         variant = case.variant if case.stos else "im2col"
         cell = asdict(cells.get(case)) | {"source": "model", "config_hash": case.config.hash_hex}
         found.setdefault(case.network, {}).setdefault(variant, {})[str(case.size)] = cell
-    stale = []
+    dropped = []
     for path in rtl:
-        for case, cycles, instructions in rtl_points(path):
-            cell = found[case.network][case.variant][str(case.size)]
-            if instructions == cell["instructions"]:
-                cell["rtl"] = cycles
+        for point in rtl_points(path):
+            cell = found[point.case.network][point.case.variant][str(point.case.size)]
+            if reason := _objection(point, cell):
+                dropped.append({"case": str(point.case), "file": path.as_posix(), "reason": reason})
             else:
-                stale.append({"case": str(case), "file": path.name, "cycles": cycles})
+                cell["rtl"] = point.cycles
     return {
         "cells": found,
-        "stale": stale,
+        "dropped": dropped,
         "memory": asdict(Memory()),
         "compile_seconds": sum(cell["seconds"] for row in found.values() for v in row.values() for cell in v.values()),
-        "exports": cells.exports,
+        "exports": cells.exports(dict.fromkeys(case.source for case in cases())),
     }
 
 
-def rtl_points(path: Path) -> Iterator[tuple[Case, int, int]]:
-    """Yield what a file of measurements on RTL has of the paper's networks: case, cycles, instructions executed.
+@dataclass(frozen=True)
+class RtlPoint:
+    """A measurement on RTL.
+
+    Parameters
+    ----------
+    case
+        What was measured.
+    cycles
+        From start to done.
+    schedule, config_hash, hardware
+        The program's :func:`~sw.rtl_identity.schedule_key`, its configuration, and the
+        :func:`~sw.rtl_identity.hardware_key`; None in files of older versions.
+    differences
+        Where the RTL's bytes were not the ISS's.
+    """
+
+    case: Case
+    cycles: int
+    schedule: str | None
+    config_hash: str | None
+    hardware: str | None
+    differences: list[str]
+
+
+def _objection(point: RtlPoint, cell: Facts) -> str | None:
+    """Return why a measurement is not one of today's program on today's hardware."""
+    if point.differences:
+        return "RTL and ISS differed"
+    if point.config_hash != cell["config_hash"]:
+        return "another configuration"
+    if point.schedule != cell["schedule"]:
+        return "another program"
+    return None if point.hardware == hardware_key() else "another hardware"
+
+
+def rtl_points(path: Path) -> Iterator[RtlPoint]:
+    """Yield what a file of measurements on RTL has of the paper's networks.
 
     Parameters
     ----------
     path
         JSON as ``python -m sim.whole_networks`` and ``nox -s bench`` keep it: an entry ``rows``, by
-        ``network@preset``, each with ``cycles`` and ``counters``.
+        ``network@preset``, each with ``cycles``, ``differences`` and what identifies program and hardware.
 
     Raises
     ------
@@ -107,7 +158,9 @@ def rtl_points(path: Path) -> Iterator[tuple[Case, int, int]]:
             network, _, variant = source.partition(":")
             size = preset.removeprefix("edge")
             if network in NETWORKS and variant in ("", *VARIANTS) and size in map(str, SIZES):
-                yield Case(network, variant or BASELINE, int(size)), row["cycles"], row["counters"]["INSTRUCTIONS"]
+                case = Case(network, variant or BASELINE, int(size))
+                keys = (row.get(key) for key in ("schedule", "config_hash", "hardware"))
+                yield RtlPoint(case, row["cycles"], *keys, row["differences"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: holds no measurements on RTL ({type(error).__name__}: {error})") from None
 

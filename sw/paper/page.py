@@ -68,12 +68,26 @@ def _verdict(cells: Sequence[Facts]) -> str:
             f"{NETWORKS[cell['network']]} {VARIANTS[cell['variant']]} is not: {cell['computed']:.3f} instead of "
             f"{cell['published']:g}, {100 * cell['deviation']:+.1f} %."
         )
-    if off:
-        lines.append(
-            "Its blocks, and so its parameters and multiply-accumulates, are as published; no detail of the form was\n"
-            "found that would explain it."
-        )
+        if cell["macs"]:
+            lines.append(_macs(cell))
     return "\n".join(lines)
+
+
+def _macs(cell: Facts) -> str:
+    """Return how multiply-accumulates compare with published ones."""
+    name = NETWORKS[cell["network"]]
+    (base, mine), (published_base, published) = cell["macs"]["computed"], cell["macs"]["published"]
+    return (
+        f"{VARIANTS[cell['variant']]} adds {_mega(mine - base)} M multiply-accumulates to {name}, "
+        f"{_mega(published - published_base)} M as published.\n"
+        f"The sums are not the published ones: {_mega(base)} M without FuSe, published {_mega(published_base)} M "
+        f"({100 * (base / published_base - 1):+.1f} %), and\n"
+        f"{_mega(mine)} M with it, published {_mega(published)} M ({100 * (mine / published - 1):+.1f} %)."
+    )
+
+
+def _mega(count: int) -> str:
+    return f"{count / 1e6:.0f}"
 
 
 def _authors(authors: Facts) -> str:
@@ -133,9 +147,9 @@ def _rtl(hardware: Facts) -> str:
             "",
             _table(head, rows, 3),
         ]
-    if hardware["stale"]:
-        cases = ", ".join(f"`{item['case']}`" for item in hardware["stale"])
-        parts += ["", f"Left out, because measured with programs of another length: {cases}."]
+    if hardware["dropped"]:
+        cases = ", ".join(f"`{item['case']}` in {item['file']} ({item['reason']})" for item in hardware["dropped"])
+        parts += ["", f"Measurements left out: {cases}."]
     return "\n".join(parts)
 
 

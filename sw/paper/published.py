@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BASELINE", "NETWORKS", "PUBLISHED_SIZE", "SIZES", "SPEED_UPS", "VARIANTS", "network_name"]
+__all__ = ["BASELINE", "MACS", "NETWORKS", "PUBLISHED_SIZE", "SIZES", "SPEED_UPS", "VARIANTS", "network_name"]
 
 NETWORKS = {
     "mobilenet_v1": "MobileNetV1",
@@ -31,6 +31,9 @@ SPEED_UPS: dict[str, dict[str, float]] = {
     "mobilenet_v3_large": {"fuse_full": 3.61, "fuse_half": 5.45, "fuse_full_50": 1.76, "fuse_half_50": 1.83},
 }
 """Over the depthwise network, on an array of :data:`PUBLISHED_SIZE`."""
+
+MACS = {"mobilenet_v1": {BASELINE: 589, "fuse_full_50": 764}}
+"""Millions of multiply-accumulates of networks whose speed-up is not reached here."""
 
 
 def network_name(network: str, variant: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +12,36 @@ import pytest
 from hw.spec.config import preset
 from sim import bench_targets as tool
 from sim.iss import IssBackend
+from sim.targets import TARGETS, Targets
 from sim.whole_cases import Case
+from sw.compiler import compile_graph
 from sw.model.authors import network_cycles
 from sw.model.bound import port_bound
+from sw.network_graph import untrained_network_graph
+from sw.rtl_identity import hardware_key, schedule_key
 
 NETWORK = "digits:fuse_half"
 CELL = f"{NETWORK}@tiny"
-SOME = {"source": "a test", "remark": "No remark"}
+SOME = {"source": "a test", "remarks": {NETWORK: "target of another network"}}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quantised_once() -> Iterator[None]:
-    kept = tool._graph(NETWORK)
+    kept = {name: untrained_network_graph(name) for name in (NETWORK, "digits")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tool, "_graph", lambda network: kept)
+        patch.setattr(tool, "untrained_network_graph", kept.__getitem__)
         yield
 
 
-def targets(folder: Path, target: float = 1.0) -> str:
+def targets(folder: Path, target: float = 1.0, natives: dict[str, object] | None = None) -> str:
     """Write a file of targets; return its name."""
     cells = {NETWORK: {"tiny": {"authors": 1, "target": target, "bound": 1}}}
+    if natives is not None:
+        path = folder / "natives.json"
+        path.write_text(json.dumps({**SOME, "networks": cells, "natives": natives}))
+        return str(path)
     path = folder / f"targets{target}.json"
-    path.write_text(json.dumps({**SOME, "networks": cells}))
+    path.write_text(json.dumps({**SOME, "networks": cells, "natives": {}}))
     return str(path)
 
 
@@ -50,12 +59,17 @@ def test_the_row(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     (row,) = report["rows"]
-    graph = tool._graph(NETWORK)
+    graph = tool.untrained_network_graph(NETWORK)
     assert row["cycles"] == row["counters"]["CYCLES"] > 0 and row["differences"] == []
     assert row["bound"] == pytest.approx(port_bound(graph, 4, 4)) and row["target"] == 1000.0
     assert row["authors"] == network_cycles(graph, 4, 4)
     assert sum(row["causes"].values()) == pytest.approx(row["cycles"] - row["bound"])
     assert row["causes"]["fuse_col: other steps"] > 0 < row["causes"]["last results"]
+    assert (row["target_bound"], row["remark"]) == (1000.0, "target of another network")
+    program = compile_graph(graph, preset("tiny"))
+    assert (row["schedule"], row["hardware"]) == (schedule_key(program), hardware_key())
+    assert row["config_hash"] == preset("tiny").hash_hex
+    assert row["program_sha256"] == hashlib.sha256(program.image).hexdigest()
     assert report["errors"] == {} and report["source"] == row["source"] == "rtl"
     assert f"{row['cycles']:,} cycles, {row['cycles'] / 1000:.2f} of the target" in captured.err
 
@@ -93,6 +107,13 @@ def test_a_wrong_byte_is_told(out: Path, tmp_path: Path, capsys: pytest.CaptureF
     monkeypatch.setattr(tool, "IssBackend", Wrong)
     assert tool.main(["--targets", targets(out), "--out", str(tmp_path)]) == 1
     assert "RTL DIFFERS from the ISS" in capsys.readouterr().err
+    page = tmp_path / "page.md"
+    command = ["--targets", targets(out, 10_000), "--out", str(tmp_path), "--markdown", str(page)]
+    assert tool.main(command) == 2 and not page.exists()
+    assert f"{CELL}: RTL differs from the ISS (--incomplete" in capsys.readouterr().err
+    assert tool.main([*command, "--incomplete"]) == 1
+    assert "0 of 1 cells reach their target." in page.read_text()
+    assert f"Not counted, because RTL and ISS differ: {CELL}." in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +138,7 @@ def test_broken_files_of_targets(text: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
     with pytest.raises(ValueError, match="broken.json: no file of targets"):
-        tool.Targets.read(path)
+        Targets.read(path)
 
 
 def test_what_cannot_be_run_does_not_keep_the_rest_from_running(
@@ -132,9 +153,62 @@ def test_what_cannot_be_run_does_not_keep_the_rest_from_running(
 
 
 def test_the_table_has_all_cells() -> None:
-    found = tool.Targets.read(tool.TARGETS)
-    cases = found.cases(None, None)
-    assert len(cases) == 15 and len({case.network for case in cases}) == 5
+    found = Targets.read(TARGETS)
+    cases = found.cases()
+    natives = [case for case in cases if found.native(case)]
+    assert natives == [Case("mobilenet_v2", "edge16"), Case("mobilenet_v2", "edge32")]
+    assert {found.native(case).limit for case in natives} == {1.15}
+    assert all(found.native(case).over == Case("mobilenet_v2:fuse_half", case.preset) for case in natives)
+    assert len(cases) == 15 + 2 and len({case.network for case in cases}) == 5 + 1
     assert {(case.config.rows, case.config.axi_data_width) for case in cases} == {(16, 128), (32, 256), (64, 512)}
     assert found.cases(["mnasnet_b1:fuse_half"], ["edge32"]) == [Case("mnasnet_b1:fuse_half", "edge32")]
     assert all(case.config == preset(case.preset) for case in cases)
+
+
+NATIVES = {"digits": {"over": NETWORK, "limit": 1.15, "presets": ["tiny"]}}
+
+
+def test_depthwise_networks_are_measured_beside_their_fuse_networks(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    command = ["--targets", targets(tmp_path, 10_000, NATIVES), "--out", str(out)]
+    assert tool.main([*command, "--markdown", str(page), "--json"]) == 0
+    fuse, native = json.loads(capsys.readouterr().out)["rows"]
+    assert native["network"] == "digits" and native["cycles"] == native["counters"]["CYCLES"] != fuse["cycles"]
+    assert native["over"] == {"network": NETWORK, "cycles": fuse["cycles"], "limit": 1.15}
+    assert native["target"] == 1.15 * fuse["cycles"]
+    ratio = native["cycles"] / fuse["cycles"]
+    text = page.read_text()
+    assert f"| {ratio:.2f} | 1.15 |" in text
+    assert f"{int(ratio <= 1.15)} of 1 depthwise networks are within their limit." in text
+    assert tool.main([*command, "--networks", "digits"]) == 0  # measures what it needs too
+    assert f"{ratio:.2f}" in capsys.readouterr().out
+
+
+def test_a_page_of_a_part_is_refused(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    command = ["--targets", targets(tmp_path, 1, NATIVES), "--out", str(out), "--networks", NETWORK]
+    command += ["--markdown", str(page)]
+    assert tool.main(command) == 2 and not page.exists()
+    assert "leave out --networks and --presets, or give --incomplete" in capsys.readouterr().err
+    assert tool.main([*command, "--incomplete"]) == 0
+    assert "Not measured: digits@tiny (not asked for)." in page.read_text()
+    assert "| `digits` | 4x4 | not measured |" in page.read_text()
+
+
+def test_a_cell_that_failed_is_listed_and_counted(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self, case: Case, place: str) -> dict[str, object]:
+        raise ValueError("it does not fit")
+
+    monkeypatch.setattr(tool.Bench, "run", fail)
+    page = tmp_path / "page.md"
+    command = ["--targets", targets(tmp_path), "--out", str(out), "--markdown", str(page)]
+    assert tool.main(command) == 2 and not page.exists()
+    captured = capsys.readouterr()
+    assert f"{page} not written: {CELL}: it does not fit" in captured.err
+    assert "not measured" in captured.out and "0 of 1 cells reach their target." in captured.out
+    assert tool.main([*command, "--incomplete"]) == 1
+    assert f"Not measured: {CELL} (it does not fit)." in page.read_text()
