@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -245,6 +246,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written with :class:`OSError`, before minutes of simulation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"--out {path}: is a directory; name a file")
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; return the exit status (2: the user's input is wrong)."""
     options = _parser().parse_args(argv)
@@ -252,20 +262,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = []
     try:
         check(options.scalesim)
+        _check_writable(options.out)
         for size in options.rows:
             known: dict[Work, Measured] = {}
             for network in options.networks:
                 results.append(run(options, network, size, known, console))
+                document = {"kind": "bench-peers", "runs": results}  # after each run: an interrupt loses no other
+                write_atomic(options.out, (json.dumps(document, indent=1) + "\n").encode())
                 if not options.json:
                     print(f"{table(results[-1])}\n", flush=True)
-        document = {"kind": "bench-peers", "runs": results}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(options.out, (json.dumps(document, indent=1) + "\n").encode())
     except (CompileError, ConfigError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(document))
+        print(json.dumps({"kind": "bench-peers", "runs": results}))
     return 0
 
 

@@ -156,3 +156,27 @@ def test_a_missing_environment_is_refused_at_once(tmp_path: Path, capsys: pytest
     assert main(["--scalesim", str(tmp_path / "python"), "--out", str(tmp_path / "x.json")]) == 2
     assert "pip install scalesim==3.0.0" in capsys.readouterr().err
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.peers.check", lambda python: None)
+    monkeypatch.setattr("bench.peers.run", lambda *arguments: pytest.fail("was started"))
+    assert main(["--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path}: is a directory" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["--out", str(tmp_path / "file" / "x.json")]) == 2
+
+
+def test_an_interrupt_loses_no_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(options: object, network: str, *others: object) -> dict[str, str]:
+        if network == "second":
+            raise KeyboardInterrupt
+        return {"network": network}
+
+    monkeypatch.setattr("bench.peers.check", lambda python: None)
+    monkeypatch.setattr("bench.peers.run", run)
+    with pytest.raises(KeyboardInterrupt):
+        main(["first", "second", "--out", str(tmp_path / "x.json"), "--json"])
+    assert json.loads((tmp_path / "x.json").read_text())["runs"] == [{"network": "first"}]
