@@ -30,6 +30,7 @@ from sw.model.layers import layer_cycles
 from sw.model.shapes import LayerShape, graph_shapes
 from sw.model.sizes import square
 from sw.model.timeline import timeline
+from sw.options import array_size
 
 __all__ = ["choose", "compare", "main", "table"]
 
@@ -200,12 +201,6 @@ def _layers(text: str) -> int | None:
     return int(text)
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows and columns, 2 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nox -s bench-peers --",
@@ -219,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NET",
         help="networks of the zoo (default: mobilenet_v2 mobilenet_v2:fuse_half)",
     )
-    parser.add_argument("--rows", type=_size, nargs="+", default=[16], metavar="N", help="arrays, N x N (default: 16)")
+    parser.add_argument(
+        "--rows", type=array_size, nargs="+", default=[16], metavar="N", help="arrays, N x N (default: 16)"
+    )
     parser.add_argument(
         "--layers",
         type=_layers,

@@ -21,6 +21,7 @@ __all__ = [
     "add_compile_options",
     "add_network_options",
     "add_target_options",
+    "array_size",
     "count",
     "network_arguments",
     "quantisation_arguments",
@@ -32,6 +33,13 @@ def count(text: str) -> int:
     """Read a number, 1 or more (a type for argparse)."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number, 1 or more")
+    return int(text)
+
+
+def array_size(text: str) -> int:
+    """Read the side of a square array, 2 or more (a type for argparse)."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows and columns, 2 or more")
     return int(text)
 
 

@@ -25,7 +25,7 @@ from sw.model.sizes import square
 from sw.model.timeline import timeline
 from sw.model.trace import chrome_trace
 from sw.network_graph import is_file, network_graph, untrained_arguments
-from sw.options import add_compile_options, add_network_options, add_target_options, count, target
+from sw.options import add_compile_options, add_network_options, add_target_options, array_size, count, target
 from sw.printing import show
 from sw.profile_report import html, sweep_text, table_text
 
@@ -98,12 +98,6 @@ class Run:
         }
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows and columns, 2 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.profile",
@@ -118,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compile_options(parser)
     targets.add_argument(
         "--rows",
-        type=_size,
+        type=array_size,
         nargs="+",
         metavar="N",
         help="sweep over N x N arrays with memories in proportion",
