@@ -1,7 +1,7 @@
 """Documents derived from the specification's tables.
 
-``python -m hw.docs_gen`` writes ``docs/isa.md`` and ``docs/registers.md``.  A test compares the files with the tables,
-so that neither can drift.
+``python -m hw.docs_gen`` writes ``docs/isa.md``, ``docs/registers.md`` and ``docs/link.md``.  A test compares the files
+with the tables, so that none can drift.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 from hw.csr_block import identity_values
-from hw.spec import csr, isa, numerics, program
+from hw.spec import csr, isa, link, numerics, program
 from hw.spec.config import AcceleratorConfig
 from hw.spec.fields import FieldTable
 
-__all__ = ["isa_markdown", "main", "registers_markdown"]
+__all__ = ["isa_markdown", "link_markdown", "main", "registers_markdown"]
 
 _NOTE = "<!-- Generated from the tables in hw/spec by `python -m hw.docs_gen`; edit those. -->\n"
 
@@ -140,15 +140,36 @@ def registers_markdown(config: AcceleratorConfig | None = None) -> str:
     return "\n".join(parts)
 
 
+def link_markdown() -> str:
+    """Return the reference of a board's serial link."""
+    areas = (
+        (link.MEMORY_BASE, "word `MEMORY_BYTES` of the identity", "memory: the accelerator's DRAM"),
+        (link.CSR_BASE, link.CSR_BYTES, "[registers](registers.md)"),
+        (link.ID_BASE, link.ID_BYTES, "identity: the words below, read only"),
+    )
+    parts = [
+        f"# Serial link of a board, version {link.LINK_VERSION}\n",
+        _NOTE,
+        _body(link),
+        "## Addresses\n",
+        _table(("address", "bytes", "what"), ((f"`0x{base:08x}`", size, what) for base, size, what in areas)),
+        "## Named values\n",
+        _enum(link.Command),
+        _enum(link.Status, link.STATUS_HELP),
+        _enum(link.IdWord, link.ID_HELP),
+    ]
+    return "\n".join(parts)
+
+
 def documents() -> dict[str, str]:
     """Return file name to text of the documents under ``docs/``."""
-    return {"isa.md": isa_markdown(), "registers.md": registers_markdown()}
+    return {"isa.md": isa_markdown(), "registers.md": registers_markdown(), "link.md": link_markdown()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the documents; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m hw.docs_gen", description="Write docs/isa.md and docs/registers.md."
+        prog="python -m hw.docs_gen", description="Write docs/isa.md, docs/registers.md and docs/link.md."
     )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default: docs)")
     args = parser.parse_args(argv)
