@@ -101,7 +101,7 @@ class Backend(Protocol):
         ------
         hw.spec.program.ProgramError
             If the program was compiled for another configuration.
-        sim.memory.InputError
+        sw.regions.InputError
             If an input is missing, unknown, or of the wrong shape or type.
         ExecutionError
             If the accelerator stops with an error.

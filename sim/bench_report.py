@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from sim.bench_causes import CAUSES, PARTS, kind_of
-from sim.memory import LATENCY
 from sim.targets import Targets
+from sim.verilator.model import LATENCY
 from sim.whole_cases import Case
 
 __all__ = ["COMMAND", "document", "explanation", "native_table", "table", "verdict"]

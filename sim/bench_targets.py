@@ -27,10 +27,10 @@ from sim.bench_report import document, explanation, native_table, table, verdict
 from sim.comparison import compare_regions
 from sim.iss import IssBackend
 from sim.measurements import Measurements, Row, golden_sources
-from sim.memory import LATENCY
 from sim.targets import TARGETS, Targets
 from sim.verilator.backend import VerilatorBackend, generate_library
 from sim.verilator.build import BuildOptions, build_seconds
+from sim.verilator.model import LATENCY
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import Case
 from sw.model.authors import network_cycles

@@ -9,7 +9,7 @@ import numpy as np
 
 from hw.spec.isa import Region
 from hw.spec.program import Program
-from sim.memory import read_tensor
+from sw.regions import read_tensor
 
 __all__ = ["Comparison", "compare_regions"]
 

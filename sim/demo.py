@@ -29,11 +29,11 @@ from hw.spec.program import Program, write_atomic
 from sim.backend import Int8Array, Result, SimulationError
 from sim.demo_report import chart, print_layers, print_summary
 from sim.iss import IssBackend
-from sim.memory import quantise_input
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import build_library
 from sim.verilator.toolchain import ToolchainError
 from sw.model.layers import LayerCycles, layer_cycles
+from sw.regions import quantise_input
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph

@@ -16,8 +16,8 @@ from typing import Any
 from hw.spec.config import ConfigError
 from hw.spec.program import Program
 from sim.backend import Result, SimulationError
-from sim.memory import LATENCY
 from sim.verilator.backend import VerilatorBackend
+from sim.verilator.model import LATENCY
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import Case, parse_case
 from sw.model.channels import Memory

@@ -19,10 +19,11 @@ import numpy as np
 from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.program import Program, ProgramError, TensorSpec, write_atomic
 from sim.backend import Backend, Int8Array, Result, SimulationError
-from sim.inputs import read_inputs
 from sim.iss import IssBackend
-from sim.memory import LATENCY, InputError, dequantise
+from sim.verilator.model import LATENCY
+from sw.inputs import read_inputs
 from sw.model.trace import chrome_trace
+from sw.regions import InputError, dequantise
 
 __all__ = ["main", "report"]
 

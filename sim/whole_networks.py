@@ -25,16 +25,16 @@ from hw.spec.isa import INSTRUCTION_BYTES
 from hw.spec.program import Program
 from sim.backend import Int8Array, Result, SimulationError
 from sim.comparison import compare_regions
-from sim.inputs import read_inputs
 from sim.iss import IssBackend
 from sim.measurements import Measurements, Row, golden_sources
-from sim.memory import LATENCY
 from sim.run import report
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import build_library, build_seconds
+from sim.verilator.model import LATENCY
 from sim.verilator.toolchain import ToolchainError
 from sim.whole_cases import CASES, Case, Subject, parse_case, subject
 from sim.whole_report import markdown, table
+from sw.inputs import read_inputs
 from sw.rtl_identity import hardware_key, schedule_key
 
 __all__ = ["main"]

@@ -19,7 +19,7 @@ NUMBERS = (
 )
 """EXEC's fields that hold quantisation: they change results, and no cycle."""
 
-_HARDWARE = ("hw/*.py", "hw/spec/*.py", "sim/memory.py", "sim/verilator/**/*.*")
+_HARDWARE = ("hw/*.py", "hw/spec/*.py", "sim/verilator/**/*.*")
 
 
 def schedule_key(program: Program) -> str:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = ("hw", "sw", "sim")
 TORCH_HOMES = ("sw.nn", "sw.quant", "sw.frontends", "sw.train", "sw.nos", "sw.search")
-TORCH_FREE = ("hw", "sw.compiler", "sw.preprocessing", "sim.iss", "sim.verilator", "sim.cocotb", "sim.inputs")
+TORCH_FREE = ("hw", "sw.compiler", "sw.preprocessing", "sim.iss", "sim.verilator", "sim.cocotb", "sw.inputs")
 """Packages that must stay importable without torch, through whatever they import."""
 
 

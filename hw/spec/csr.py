@@ -13,6 +13,7 @@ __all__ = [
     "MAGIC",
     "REGION_COUNT",
     "REGISTERS",
+    "REGION_ALIGN",
     "WATCHDOG_DEFAULT",
     "Access",
     "Counter",
@@ -24,6 +25,7 @@ __all__ = [
 MAGIC = int.from_bytes(b"ROWC", "little")
 CSR_ADDR_WIDTH = 12
 REGION_COUNT = 4
+REGION_ALIGN = 1 << 12
 WATCHDOG_DEFAULT = 1 << 20
 COUNTER_BASE = 0x100
 COUNTER_WIDTH = 48

@@ -12,8 +12,8 @@ from hw.spec.csr import Counter
 from hw.spec.program import Program
 from sim.backend import ExecutionError, Int8Array, Result, SimulationError
 from sim.cocotb.runner import run_bench
-from sim.memory import build_regions, read_outputs
 from sim.verilator.toolchain import ToolchainError
+from sw.regions import build_regions, read_outputs
 
 __all__ = ["CocotbBackend"]
 

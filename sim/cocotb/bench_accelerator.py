@@ -12,7 +12,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
 from sim.cocotb.bench import Bench
-from sim.verilator.driver import ControlPort
+from sw.runtime.control_port import ControlPort
 
 
 class AcceleratorBench(Bench):

@@ -26,7 +26,7 @@ from sim.iss.execute import execute
 from sim.iss.hazards import Hazards
 from sim.iss.machine import Block, FaultError, Machine, UndefinedUseError
 from sim.iss.operands import operands
-from sim.memory import build_regions, read_outputs
+from sw.regions import build_regions, read_outputs
 
 __all__ = ["IssBackend"]
 

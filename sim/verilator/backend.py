@@ -17,10 +17,10 @@ from hw.spec.csr import REGION_COUNT
 from hw.spec.isa import Queue
 from hw.spec.program import Program
 from sim.backend import ExecutionError, Int8Array, Result, SimulationError, TraceEvent
-from sim.memory import LATENCY, build_regions, read_outputs
 from sim.verilator.build import BuildOptions, build_library
-from sim.verilator.driver import ControlPort
-from sim.verilator.model import Model, Outcome
+from sim.verilator.model import LATENCY, Model, Outcome
+from sw.regions import build_regions, read_outputs
+from sw.runtime.control_port import ControlPort
 
 __all__ = ["HangError", "ProtocolError", "VerilatorBackend", "trace_of"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.memory import LATENCY
+__all__ = ["EVENT_DTYPE", "LATENCY", "ControlPortError", "Model", "Outcome"]
 
-__all__ = ["EVENT_DTYPE", "ControlPortError", "Model", "Outcome"]
+LATENCY = 64
+"""Cycles from an address to the first data of simulated DRAM, and from the last data to its answer, by default."""
 
 EVENT_DTYPE = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("unit", "u1"), ("kind", "u1"), ("unused", "u1", 2)])
 """One trace event: cycle, instruction index, unit (:class:`hw.spec.isa.Queue`), kind (0 start, 1 done)."""

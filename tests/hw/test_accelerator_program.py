@@ -11,7 +11,7 @@ from hw.spec.csr import ErrorCause
 from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Opcode, Region, decode, encode
 from sim.broken_programs import sound_program
 from sim.iss import IssBackend
-from sim.memory import build_regions
+from sw.regions import build_regions
 from tests.hw.accelerator_bench import DONE, ERROR, AcceleratorRig
 
 CONFIGS = {

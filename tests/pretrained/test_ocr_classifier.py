@@ -18,14 +18,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from hw.spec.program import Program
-from sim.inputs import read_inputs
 from sim.iss import IssBackend
-from sim.memory import dequantise, quantise_input
 from sw import compile as tool
 from sw.frontends.networks import quantised_network
 from sw.frontends.onnx_reader import OnnxError, OnnxNetwork, read_onnx
 from sw.frontends.torch_export import import_program
+from sw.inputs import read_inputs
 from sw.nn.pretrained import pretrained
+from sw.regions import dequantise, quantise_input
 from tests.sw.qdq import agrees
 
 SHAPE = (3, 48, 192)

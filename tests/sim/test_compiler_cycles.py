@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hw import token_queue
-from sim.memory import LATENCY
+from sim.verilator.model import LATENCY
 from sw.compiler import prefetch, tiling
 from sw.model import channels
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from hw.spec.config import preset
 from sim.iss import IssBackend
-from sim.memory import quantise_input
 from sim.run import main
 from sw.compiler import compile_graph
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_data, load_digits_network
 from sw.nn.evaluate import accuracy
+from sw.regions import quantise_input
 
 
 @pytest.mark.slow

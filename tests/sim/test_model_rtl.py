@@ -22,8 +22,8 @@ from hw.spec.isa import Queue, ResidualOp
 from hw.spec.program import Program
 from sim import model_accuracy, random_runs
 from sim.backend import Int8Array
-from sim.memory import LATENCY
 from sim.verilator.backend import VerilatorBackend
+from sim.verilator.model import LATENCY
 from sw.compiler import compile_graph
 from sw.compiler.ir import Graph
 from sw.model import bursts, channels, exec_unit, execute

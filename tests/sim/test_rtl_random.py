@@ -14,10 +14,10 @@ from hw.spec.program import ProgramError
 from sim.backend import ExecutionError, Result
 from sim.broken_programs import broken_programs, sound_program
 from sim.iss import IssBackend
-from sim.memory import build_regions
 from sim.random_programs import random_inputs, random_program
 from sim.random_runs import random_run
 from sim.verilator.backend import HangError, VerilatorBackend
+from sw.regions import build_regions
 from tests.sim.rtl_configs import CONFIGS
 
 PROGRAMS = 24

@@ -11,9 +11,9 @@ import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.isa import Activation, Mode, Queue, ResidualOp
-from sim.memory import build_regions
 from sim.program_builder import ProgramBuilder
 from sim.verilator.backend import VerilatorBackend
+from sw.regions import build_regions
 
 SMALL = {"act_kib": 32, "act_banks": 2, "weight_kib": 8, "param_entries": 256, "axi_data_width": 64}
 CONFIGS = {

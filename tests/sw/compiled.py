@@ -7,9 +7,9 @@ import numpy as np
 from hw.spec.config import AcceleratorConfig
 from hw.spec.program import Program
 from sim.iss import IssBackend
-from sim.memory import read_tensor
 from sw.compiler import compile_graph, optimise
 from sw.compiler.ir import Graph
+from sw.regions import read_tensor
 from tests.sw.ir_reference import run_integer, run_real
 
 

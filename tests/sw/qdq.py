@@ -8,9 +8,9 @@ from torch.export import ExportedProgram
 
 from hw.spec.config import PRESETS
 from sim.iss import IssBackend
-from sim.memory import quantise_input, read_tensor
 from sw.compiler import compile_graph
 from sw.compiler.ir import Graph
+from sw.regions import quantise_input, read_tensor
 
 
 class Compare(torch.fx.Interpreter):

@@ -10,7 +10,6 @@ import pytest
 from hw.spec.config import PRESETS
 from hw.spec.isa import Opcode, Target
 from sim.iss import IssBackend
-from sim.memory import read_tensor
 from sw.compiler import compile_graph, optimise
 from sw.compiler.arrival import split_first
 from sw.compiler.emit import emit
@@ -19,6 +18,7 @@ from sw.compiler.lower import lower
 from sw.compiler.plan import plan
 from sw.compiler.steps import Span, Step
 from sw.model.timeline import timeline
+from sw.regions import read_tensor
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer
 

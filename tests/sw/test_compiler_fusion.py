@@ -10,7 +10,6 @@ import pytest
 from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.isa import Opcode, Region, Target
 from sim.iss import IssBackend
-from sim.memory import read_tensor
 from sw.compiler import compile_graph, optimise
 from sw.compiler.fusion import Fuser
 from sw.compiler.ir import Graph
@@ -22,6 +21,7 @@ from sw.compiler.traffic import traffic
 from sw.compiler.windows import Schedule, line_views, progress, schedule
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
+from sw.regions import read_tensor
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer
 from tests.sw.random_networks import CONFIGS, compile_in_smallest, random_network

@@ -13,12 +13,12 @@ from hw.spec.isa import Instruction, Mode, Opcode, Region
 from hw.spec.packing import Packing
 from hw.spec.program import Program
 from sim.iss import IssBackend
-from sim.memory import read_tensor
 from sw.compile_report import layout, layout_text, summary, summary_text
 from sw.compiler import compile_graph, optimise
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
 from sw.compiler.packing import Packed, pack
+from sw.regions import read_tensor
 from tests.sw.compiled import check
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer

@@ -13,7 +13,6 @@ from torch import nn
 from hw.spec.config import PRESETS
 from hw.spec.program import TensorSpec
 from sim.iss import IssBackend
-from sim.memory import quantise_input
 from sw.compiler import CompileError, compile_graph
 from sw.compiler.ir import (
     Activation,
@@ -34,6 +33,7 @@ from sw.frontends.torch_export import import_program
 from sw.nn.digits import digits_data
 from sw.nn.fuse import FuSeConv2d
 from sw.quant import export_program, quantise
+from sw.regions import quantise_input
 from tests.sw.qdq import agrees, compare
 
 q_ops = torch.ops.quantized_decomposed

@@ -12,9 +12,9 @@ import pytest
 
 from hw.spec.config import AcceleratorConfig
 from sim.iss import IssBackend
-from sim.memory import read_tensor
 from sw.compiler import CompileError, optimise
 from sw.compiler.ir import Activation, AvgPool, ChannelScale, Conv, Linear, MaxPool
+from sw.regions import read_tensor
 from tests.sw.ir_graphs import Builder
 from tests.sw.ir_reference import run_integer, run_real
 from tests.sw.random_networks import CONFIGS, RandomNetwork, compile_in_smallest, networks_for, random_network

@@ -13,14 +13,14 @@ from PIL import Image
 
 from hw.spec.program import Program
 from sim import run
-from sim.inputs import read_inputs
-from sim.memory import quantise_input
 from sw import compile as tool
 from sw.frontends.calibration import picture_batches
 from sw.frontends.networks import quantised_network
+from sw.inputs import read_inputs
 from sw.nn import zoo
 from sw.nn.pictures import Pictures
 from sw.preprocessing import preprocess
+from sw.regions import quantise_input
 
 torch.set_num_threads(1)
 

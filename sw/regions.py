@@ -10,11 +10,10 @@ import numpy.typing as npt
 from hw.spec.isa import Region
 from hw.spec.numerics import quantise
 from hw.spec.program import Program, TensorSpec
-from sim.backend import Int8Array
 
 __all__ = [
-    "LATENCY",
     "InputError",
+    "Int8Array",
     "build_regions",
     "dequantise",
     "quantise_input",
@@ -24,9 +23,7 @@ __all__ = [
 ]
 
 Bytes = npt.NDArray[np.uint8]
-
-LATENCY = 64
-"""Cycles from an address to the first data of simulated DRAM, and from the last data to its answer, by default."""
+Int8Array = npt.NDArray[np.int8]
 
 
 class InputError(ValueError):

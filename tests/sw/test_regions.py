@@ -9,7 +9,7 @@ from hw.spec.config import PRESETS
 from hw.spec.isa import Region
 from hw.spec.packing import Packing
 from hw.spec.program import Program, ProgramError, TensorSpec
-from sim.memory import (
+from sw.regions import (
     InputError,
     build_regions,
     dequantise,

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.program import Program, TensorSpec
-from sim.backend import Int8Array
-from sim.memory import InputError, quantise_input
 from sw.preprocessing import SUFFIXES, Preprocessing, decode, preprocess
+from sw.regions import InputError, Int8Array, quantise_input
 
 __all__ = ["read_inputs"]
 
