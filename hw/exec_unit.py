@@ -111,7 +111,7 @@ class ExecUnit(Component):
         packed = cfg.seg != 0
         faults += [(~packed & (cfg[name] != 0), cfg[name]) for name in ("fold", "seg_gap", "seg_missing")]
         faults += [
-            (cfg.fold & (cfg.mode != Mode.STOS_LN), cfg.fold),
+            (cfg.fold & ~stos, cfg.fold),
             (packed & (cfg.sx != 1), cfg.sx),
             (packed & (cfg.out_w > self.config.cols), cfg.out_w),
             (cfg.seg > cfg.out_w, cfg.seg),

@@ -191,8 +191,6 @@ def _segments(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgra
         {"seg": 2, "seg_gap": 2, "seg_missing": 5, "out_w": 2},
         *({"seg": 2, "seg_missing": lines, "out_w": 2} for lines in (_SIDE + 1, _MAXIMUM["seg_missing"])),
     ]
-    if config.stos:
-        illegal.append({"mode": Mode.STOS_CH, "seg": 2, "fold": 1})
     for values in illegal:
         yield _illegal(sound, sound.exec, values)
 

@@ -179,5 +179,5 @@ def _pack(config: AcceleratorConfig, rng: np.random.Generator, shape: Shape) -> 
     gap = min(shape.kw // 2, seg - 1) if rng.random() < 0.6 else upto(seg - 1, "seg_gap")
     most = shape.out_h if rng.random() < 0.1 else shape.out_h // 2
     missing = upto(most, "seg_missing") if rng.random() < 0.6 else 0
-    fold = int(shape.mode == Mode.STOS_LN and rng.random() < 0.7)
+    fold = int(shape.mode in (Mode.STOS_CH, Mode.STOS_LN) and rng.random() < 0.7)
     return replace(shape, sx=1, out_w=out_w, seg=seg, seg_gap=gap, seg_missing=missing, fold=fold)

@@ -214,7 +214,7 @@ EXEC = FieldTable(
         Field("seg", 9, "output pixels per segment of a line, each one image line; 0: lines have no segments"),
         Field("seg_gap", 4, "last pixels of every segment that belong to no image line: written as out_zp, not pooled"),
         Field("seg_missing", 5, "last output lines whose last segment holds no image line: treated like a gap"),
-        Field("fold", 1, "STOS_LN: beyond line 0 and the last line lines continue one segment to the side"),
+        Field("fold", 1, "ST-OS: beyond line 0 and the last line lines continue one segment to the side"),
     ),
     """One strip of a layer.  With x(c, y, x) the input byte, or in_zp outside the tensor::
 

@@ -189,10 +189,10 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
 def _check_segments(config: AcceleratorConfig, instruction: Instruction, mode: str) -> None:
     """Raise BAD_FIELD for what the fields of packed lines forbid each other."""
     seg, out_w, out_h = instruction["seg"], instruction["out_w"], instruction["out_h"]
-    packed = seg != 0
+    packed, stos = seg != 0, instruction["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
     for name, wrong, limit in (
         *((name, not packed and instruction[name], "needs seg") for name in ("fold", "seg_gap", "seg_missing")),
-        ("fold", instruction["fold"] and instruction["mode"] != Mode.STOS_LN, f"with {mode}; it belongs to STOS_LN"),
+        ("fold", instruction["fold"] and not stos, f"with {mode}; it belongs to STOS_CH and STOS_LN"),
         ("sx", packed and instruction["sx"] != 1, f"with seg={seg}; segments have stride 1 along x"),
         ("out_w", packed and out_w > config.cols, f"with seg={seg}; a packed line has at most {config.cols} pixels"),
         ("seg", seg > out_w, f"with out_w={out_w}; a segment is no longer than the line"),

@@ -3,7 +3,7 @@
 The lines of a 7x7 map leave most columns of a 32-wide array idle.  A packed tensor has few long lines instead
 (:class:`hw.spec.packing.Packing`), with gaps that separate the lines of row convolutions; to everything behind this
 pass it is a tensor of another shape.  Convolutions at stride 1 along y need no more than that; those along x need the
-gap; column and two-dimensional ones find the lines above and below a segment by the `fold` of STOS_LN.
+gap; column and two-dimensional ones find the lines above and below a segment by `fold`.
 
 A kernel runs in the layout of its result.  Operands in another layout are copied once for all that need them.  What
 each tensor's own layout should be is decided for every region (tensors of one image size, joined by kernels that could
@@ -188,8 +188,6 @@ def _packed(kernel: Kernel, packing: Packing, config: AcceleratorConfig) -> Kern
     plane = packing.lines, packing.width
     source = dataclasses.replace(kernel.source, shape=(kernel.source.shape[0], *plane))
     kernel = dataclasses.replace(kernel, source=source, map_shape=(kernel.map_shape[0], *plane), packing=packing)
-    if kernel.fold:
-        return dataclasses.replace(kernel, mode=Mode.STOS_LN)
     if kernel.mode in (Mode.STOS_CH, Mode.STOS_LN):
         return dataclasses.replace(kernel, mode=pick_mode(config, kernel.extent(kernel.map_shape[0], plane[0]))[0])
     return kernel

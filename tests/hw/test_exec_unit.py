@@ -190,6 +190,7 @@ def test_packed_lines_follow_each_other(name: str, denial: float) -> None:
         ("4x4", {"fold": 1, "seg_gap": 2, "seg_missing": 3}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg_gap": 2, "seg_missing": 3}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg_missing": 3}, ErrorCause.BAD_FIELD),
+        ("4x4", {"mode": Mode.VEC, "seg": 2, "fold": 1}, ErrorCause.BAD_FIELD),
         ("4x4", {"mode": Mode.STOS_CH, "seg": 9, "fold": 1, "sx": 2}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg": 9, "sx": 2, "out_w": 7}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg": 9, "out_w": 7, "seg_gap": 10}, ErrorCause.BAD_FIELD),

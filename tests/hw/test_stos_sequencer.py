@@ -159,10 +159,11 @@ def test_events_are_the_loop_nest(mode: Mode, name: str, denial: float) -> None:
     check_events({**SHAPES[name], "mode": mode}, denial)
 
 
+@pytest.mark.parametrize("mode", [Mode.STOS_CH, Mode.STOS_LN], ids=["CH", "LN"])
 @pytest.mark.parametrize("name", FOLDED)
 @pytest.mark.parametrize("denial", [0, 0.4], ids=["free", "denied"])
-def test_folded_lines_are_the_neighbouring_segments(name: str, denial: float) -> None:
-    f = {**FOLDED[name], "mode": Mode.STOS_LN}
+def test_folded_lines_are_the_neighbouring_segments(mode: Mode, name: str, denial: float) -> None:
+    f = {**FOLDED[name], "mode": mode}
     check_events(f, denial)
     # without folding there would be less to read
     config = CONFIGS[0]

@@ -212,7 +212,7 @@ def test_random_programs_against_torch(name: str) -> None:
     stos = {"STOS_CH", "STOS_LN"}
     modes = {"GEMM", "GEMM_DW", "VEC", "MAX"} | (stos if config.stos else set())
     wanted = {*modes, "gap", "overlap", "ADD", "SCALE", "HSWISH", "seg_gap", "seg_missing"}
-    wanted |= {"fold", ("fold", "kw"), ("fold", "sy")} if config.stos else set()
+    wanted |= {("fold", "kw"), ("fold", "sy"), *((mode, "fold") for mode in stos)} if config.stos else set()
     wanted |= {(mode, "seg") for mode in modes}
     assert all(checker.seen[what] >= 2 for what in wanted), checker.seen
     assert not stos & set(checker.seen) - wanted

@@ -143,25 +143,31 @@ def test_shapes_reach_all_cases() -> None:
     assert any(packing.lines == packing.gap for packing in packings)
 
 
+STOS = pytest.mark.parametrize("mode", [Mode.STOS_CH, Mode.STOS_LN], ids=["CH", "LN"])
+
+
 @SHAPE
-def test_columns_then_rows(height: int, width: int, count: int, kernel: int) -> None:
+@STOS
+def test_columns_then_rows(mode: Mode, height: int, width: int, count: int, kernel: int) -> None:
     packed = Packed(Packing(height, width, count, kernel // 2), seed=height)
-    packed.convolve(Mode.STOS_LN, (kernel, 1), fold=1)
+    packed.convolve(mode, (kernel, 1), fold=1)
     packed.convolve(Mode.STOS_CH, (1, kernel))
     packed.check()
 
 
 @SHAPE
-def test_square_kernels(height: int, width: int, count: int, kernel: int) -> None:
+@STOS
+def test_square_kernels(mode: Mode, height: int, width: int, count: int, kernel: int) -> None:
     packed = Packed(Packing(height, width, count, kernel // 2), seed=height + 1)
-    packed.convolve(Mode.STOS_LN, (kernel, kernel), fold=1)
+    packed.convolve(mode, (kernel, kernel), fold=1)
     packed.check()
 
 
 @pytest.mark.parametrize("width", [7, 9])
-def test_stride_along_y(width: int) -> None:
+@STOS
+def test_stride_along_y(mode: Mode, width: int) -> None:
     packed = Packed(Packing(16, width, 2, 1), seed=width)
-    packed.convolve(Mode.STOS_LN, (3, 1), stride=2, fold=1)
+    packed.convolve(mode, (3, 1), stride=2, fold=1)
     packed.convolve(Mode.STOS_LN, (1, 3))
     packed.check()
 

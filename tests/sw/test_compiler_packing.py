@@ -129,6 +129,17 @@ def test_gaps_and_segments_are_as_large_as_filters_reach(kernel: int, cols: int,
     assert (layout.pitch, layout.segments) == want and layout.lines >= kernel // 2
 
 
+@pytest.mark.parametrize(("size", "mode"), [((7, 7), Mode.STOS_CH), ((14, 14), Mode.STOS_LN)])
+def test_square_filters_over_few_packed_lines_take_channels_as_rows(size: tuple[int, int], mode: Mode) -> None:
+    """Two lines would wait for the nine taps of one channel; of 32 channels they take 3 x 32 cycles each."""
+    build = Builder(0)
+    x = build.conv(build.input((6, *size)), 64)
+    x = build.conv(x, 0, (3, 3), depthwise=True)
+    program = check(build.graph(build.pool(build.conv(x, 40))), LARGE, build.values())
+    (square,) = (i for i in execs(program) if i["kh"] == i["kw"] == 3)
+    assert (square["mode"], square["fold"], square["out_h"]) == (mode, 1, 2 if size == (7, 7) else 7)
+
+
 def test_packing_is_an_option() -> None:
     build = Builder(0)
     graph = seven(build)
