@@ -1,0 +1,41 @@
+"""Runs of Yosys, each in its own process: it numbers generated names process-wide and ends the process on errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+
+__all__ = ["YosysError", "run_yosys"]
+
+_RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_pass(c, d) for c in sys.argv[1:]]"
+
+
+class YosysError(RuntimeError):
+    """Yosys ended a run; the message is its own.
+
+    Parameters
+    ----------
+    message
+        What it wrote to standard error, or the end of its log.
+    log
+        All of its log.
+    """
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+def run_yosys(commands: Iterable[str]) -> str:
+    """Run commands on an empty design and return the log.
+
+    Raises
+    ------
+    YosysError
+        If a command fails.
+    """
+    done = subprocess.run([sys.executable, "-c", _RUN, *commands], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise YosysError(done.stderr.strip() or done.stdout[-2000:].strip(), done.stdout)
+    return done.stdout
