@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo | tests | networks | cocotb | lint | bench | bench-peers | pretrained | rtl | model``.
+"""Sessions of nox; ``nox -l`` lists them.
 
 All share one installation, because the dependencies are large: the interpreter that runs nox if it has them,
 else the ``.venv`` that ``make venv`` creates.
@@ -98,6 +98,17 @@ def lint(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Run a trained FuSe network on generated RTL (arguments go to the demo)."""
     session.run(python(session), "-m", "sim.demo", *(session.posargs or ["--json"]), external=True)
+
+
+@nox.session
+def synth(session: nox.Session) -> None:
+    """Synthesise the presets: reports in results/synth (arguments go to hw.report, e.g. --liberty F --sta)."""
+    folder = ROOT / "results" / "synth"
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = ["--csv", str(folder / "presets.csv"), "--plot", str(folder / "presets.svg"), "--out", str(folder)]
+    presets = [] if "--preset" in session.posargs else ["--preset", "tiny", "edge8", "edge16", "edge32"]
+    command = [python(session), "-m", "hw.report", *presets, *outputs, *session.posargs]
+    session.run(*command, external=True)
 
 
 @nox.session

@@ -23,7 +23,7 @@ from hw.spec.config import PRESETS, SUB_BANKS, AcceleratorConfig, ConfigError, p
 from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE, write_atomic
 
-__all__ = ["Artifact", "accelerator_verilog", "generate", "main", "manifest"]
+__all__ = ["TOP", "Artifact", "accelerator_verilog", "add_configuration", "generate", "main", "manifest"]
 
 TOP = "rowcast"
 MANIFEST_FORMAT = 1
@@ -178,25 +178,30 @@ def _field_help() -> dict[str, str]:
     return helps
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hw.generate",
-        description="Generate an accelerator: Verilog, file list, manifest and register map.",
-        epilog="Fields not given come from the preset, or from the defaults shown; --cols follows --rows.",
-    )
-    parser.add_argument("--preset", help=f"start from a named configuration: {', '.join(PRESETS)}")
-    parser.add_argument("--out", type=Path, default=Path("build"), help="output folder (default: build)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+def add_configuration(parser: argparse.ArgumentParser, *, sweep: bool = False) -> None:
+    """Add the options that name a configuration; with `sweep`, ``--preset`` and numbers take several values."""
+    helps, many = _field_help(), "+" if sweep else None
     group = parser.add_argument_group("configuration")
-    helps = _field_help()
+    group.add_argument("--preset", nargs=many, help=f"start from a named configuration: {', '.join(PRESETS)}")
     for field in dataclasses.fields(AcceleratorConfig):
         option = f"--{field.name.replace('_', '-')}"
         text = f"{helps[field.name]} (default: {field.default})"
         if isinstance(field.default, bool):
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            group.add_argument(option, type=int, metavar="N", default=None, help=text)
+            group.add_argument(option, type=int, metavar="N", nargs=many, default=None, help=text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hw.generate",
+        description="Generate an accelerator: Verilog, file list, manifest and register map.",
+        epilog="Fields not given come from the preset, or from the defaults shown; --cols follows --rows.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("build"), help="output folder (default: build)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    add_configuration(parser)
     return parser
 
 

@@ -9,17 +9,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from hw.spec.cache import default_cache
+
 __all__ = ["KEPT_BUILDS", "default_cache", "locked", "prune", "touch"]
 
 KEPT_BUILDS = 40
 """Models kept per directory, those used last; one takes 1 MB to 10 MB."""
-
-
-def default_cache() -> Path:
-    """Directory of built models: ``$ROWCAST_CACHE``, else ``rowcast`` in the user's cache directory."""
-    if named := os.environ.get("ROWCAST_CACHE"):
-        return Path(named).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "rowcast"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Area and timing of accelerators by synthesis: ``python -m hw.report --help``."""
