@@ -112,6 +112,12 @@ def synth(session: nox.Session) -> None:
 
 
 @nox.session
+def boards(session: nox.Session) -> None:
+    """Build small accelerators for the boards with the real tools (arguments go to pytest)."""
+    session.run(python(session), "-m", "pytest", *(session.posargs or ["-q", "tests/boards"]), external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure CPU time of generation, then networks' cycles beside their targets (arguments: only these, with them)."""
     interpreter = python(session)

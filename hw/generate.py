@@ -205,9 +205,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def config_from_args(args: argparse.Namespace) -> AcceleratorConfig:
-    """Return the configuration that command-line options ask for; raise :class:`ConfigError` if it is invalid."""
-    base = preset(args.preset) if args.preset else AcceleratorConfig()
+def config_from_args(args: argparse.Namespace, default: AcceleratorConfig | None = None) -> AcceleratorConfig:
+    """Return the configuration that command-line options ask for; raise :class:`ConfigError` if it is invalid.
+
+    Without ``--preset``, fields that are not given come from `default`.
+    """
+    base = preset(args.preset) if args.preset else default or AcceleratorConfig()
     names = [field.name for field in dataclasses.fields(AcceleratorConfig)]
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if "rows" in given:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-__all__ = ["YosysError", "run_yosys"]
+__all__ = ["YosysError", "run_yosys", "yosys_command"]
 
 _RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_pass(c, d) for c in sys.argv[1:]]"
 
@@ -27,6 +27,11 @@ class YosysError(RuntimeError):
         self.log = log
 
 
+def yosys_command(commands: Iterable[str]) -> list[str]:
+    """Return the command line of a process that runs commands on an empty design."""
+    return [sys.executable, "-c", _RUN, *commands]
+
+
 def run_yosys(commands: Iterable[str]) -> str:
     """Run commands on an empty design and return the log.
 
@@ -35,7 +40,7 @@ def run_yosys(commands: Iterable[str]) -> str:
     YosysError
         If a command fails.
     """
-    done = subprocess.run([sys.executable, "-c", _RUN, *commands], capture_output=True, text=True, check=False)
+    done = subprocess.run(yosys_command(commands), capture_output=True, text=True, check=False)
     if done.returncode:
         raise YosysError(done.stderr.strip() or done.stdout[-2000:].strip(), done.stdout)
     return done.stdout
