@@ -6,44 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from hw.spec.csr import ERROR_HELP, ErrorCause
 from hw.spec.program import Program
+from sw.backends import AcceleratorError, RunError
 from sw.model.trace import TraceEvent
+from sw.regions import Int8Array
 
 __all__ = ["Backend", "ExecutionError", "Int8Array", "Result", "SimulationError", "TraceEvent", "UndefinedError"]
 
-Int8Array = npt.NDArray[np.int8]
 
-
-class SimulationError(RuntimeError):
+class SimulationError(RunError):
     """A run that could not be finished."""
 
 
-class ExecutionError(SimulationError):
-    """The accelerator stopped in its error state.
-
-    Parameters
-    ----------
-    cause
-        Register ERR_CAUSE.
-    pc
-        Register ERR_PC: index of the instruction that failed.
-    info
-        Register ERR_INFO: offending address or value, low 32 bits.
-    detail
-        What the backend knows beyond the registers (field, value, limit).
-    """
-
-    def __init__(self, cause: ErrorCause, pc: int, info: int = 0, detail: str = "") -> None:
-        self.cause, self.pc, self.info, self.detail = ErrorCause(cause), pc, info & 0xFFFF_FFFF, detail
-        shown = detail or f"info 0x{self.info:08x}"
-        super().__init__(f"instruction {pc}: {self.cause.name}: {ERROR_HELP[self.cause]} ({shown})")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.cause, self.pc, self.info, self.detail)
+class ExecutionError(AcceleratorError, SimulationError):
+    """The simulated accelerator stopped in its error state."""
 
 
 class UndefinedError(SimulationError):

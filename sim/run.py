@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hw.spec.config import AcceleratorConfig, ConfigError
-from hw.spec.program import Program, ProgramError, TensorSpec, write_atomic
-from sim.backend import Backend, Int8Array, Result, SimulationError
+from hw.spec.link import BAUD
+from hw.spec.program import Program, ProgramError, write_atomic
 from sim.iss import IssBackend
 from sim.verilator.model import LATENCY
+from sw.backends import Backend, BackendError, RunError
 from sw.inputs import read_inputs
 from sw.model.trace import chrome_trace
-from sw.regions import InputError, dequantise
+from sw.regions import InputError
+from sw.run_report import report, show
 
-__all__ = ["main", "report"]
+__all__ = ["main"]
 
 
 class UsageError(ValueError):
@@ -34,7 +34,7 @@ class UsageError(ValueError):
 
 def _backends() -> list[str]:
     """Return the backends this installation has."""
-    modules = {"verilator": "sim.verilator.backend", "cocotb": "sim.cocotb.backend"}
+    modules = {"verilator": "sim.verilator.backend", "cocotb": "sim.cocotb.backend", "board": "sw.runtime.backend"}
     return ["iss", *(name for name, module in modules.items() if importlib.util.find_spec(module) is not None)]
 
 
@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "--backend",
         choices=_backends(),
         default="iss",
-        help="iss: instruction set simulator, fast, no clock (default); others: the generated Verilog",
+        help="iss: instruction set simulator, fast, no clock (default); verilator, cocotb: the generated Verilog; "
+        "board: an accelerator behind a serial port (docs/boards.md)",
     )
     parser.add_argument(
         "--input",
@@ -62,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="NPZ", help="write the int8 output tensors to this .npz file")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    clocked = parser.add_argument_group("backends with a clock")
+    board = parser.add_argument_group("boards")
+    board.add_argument("--port", metavar="DEV", help="serial port (default: environment variable ROWCAST_PORT)")
+    board.add_argument("--baud", type=int, metavar="N", help=f"bits per second (default {BAUD})")
+    clocked = parser.add_argument_group("simulators with a clock")
     clocked.add_argument("--trace", type=Path, metavar="JSON", help="write when each instruction ran (Chrome trace)")
     clocked.add_argument("--waves", type=Path, metavar="FST", help="write waves to this file")
     clocked.add_argument("--waves-start", type=int, metavar="N", help="first cycle of the waves (default 0)")
@@ -73,19 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(options: Mapping[str, object]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in options)
+
+
 def _backend(arguments: argparse.Namespace, config: AcceleratorConfig) -> Backend:
     given = {
         option: value
         for option in ("waves", "waves_start", "waves_stop", "latency", "stalls", "seed")
         if (value := getattr(arguments, option)) is not None
     }
-    if arguments.backend == "iss":
+    line = {name: value for name in ("port", "baud") if (value := getattr(arguments, name)) is not None}
+    if line and arguments.backend != "board":
+        raise UsageError(f"{_names(line)}: only boards have a port; choose --backend board")
+    if arguments.backend in ("iss", "board"):
         if arguments.trace is not None:
             given["trace"] = arguments.trace
         if given:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise UsageError(f"{names}: the ISS has no clock; choose another --backend")
+            why = "the ISS has no clock" if arguments.backend == "iss" else "a board's memory and wires are as they are"
+            raise UsageError(f"{_names(given)}: {why}; choose another --backend")
+    if arguments.backend == "iss":
         return IssBackend(config)
+    if arguments.backend == "board":
+        from sw.runtime.backend import BoardBackend
+        from sw.runtime.upload_bar import upload_bar
+
+        return BoardBackend(config, **line, upload=upload_bar)
     for option in ("waves_start", "waves_stop"):
         if option in given and "waves" not in given:
             raise UsageError(f"--{option.replace('_', '-')} without --waves FST")
@@ -108,74 +125,6 @@ def _backend(arguments: argparse.Namespace, config: AcceleratorConfig) -> Backen
         return CocotbBackend(config, **given)
     except ToolchainError as error:
         raise UsageError(str(error)) from None
-
-
-def _top(program: Program, spec: TensorSpec, value: Int8Array, count: int) -> list[dict[str, Any]]:
-    """Return the `count` classes of highest score, best first; none if the output is no vector of scores."""
-    if spec.shape[1:] != (1, 1):
-        return []
-    scores = dequantise(spec, value).ravel()
-    classes = program.meta.get("classes") or []
-    order = np.argsort(-scores, kind="stable")[: max(count, 0)]
-    return [
-        {"class": int(i), "name": str(classes[i]) if i < len(classes) else None, "score": float(scores[i])}
-        for i in order
-    ]
-
-
-def report(program: Program, result: Result, *, backend: str, seconds: float, top: int = 5) -> dict[str, Any]:
-    """Return a run as a JSON-able dictionary.
-
-    ``utilisation`` is multiply-accumulates / (cycles * rows * cols), from 0 to 1; None without a clock.
-    """
-    config = program.config
-    utilisation = None
-    if result.cycles:
-        utilisation = program.macs / (result.cycles * config.rows * config.cols)
-    outputs = {}
-    for spec in program.outputs:
-        value = result.outputs[spec.name]
-        real = dequantise(spec, value)
-        outputs[spec.name] = {
-            "shape": list(spec.shape),
-            "scale": spec.scale,
-            "zero_point": spec.zero_point,
-            "sha256": hashlib.sha256(value.tobytes()).hexdigest(),
-            "min": float(real.min()),
-            "max": float(real.max()),
-            "mean": float(real.mean()),
-            "top": _top(program, spec, value, top),
-        }
-    return {
-        "backend": backend,
-        "config_hash": config.hash_hex,
-        "rows": config.rows,
-        "cols": config.cols,
-        "macs": program.macs,
-        "cycles": result.cycles,
-        "utilisation": utilisation,
-        "seconds": seconds,
-        "counters": result.counters,
-        "outputs": outputs,
-    }
-
-
-def _show(facts: dict[str, Any]) -> None:
-    for name, output in facts["outputs"].items():
-        shape = "x".join(map(str, output["shape"]))
-        print(f"{name}: {shape}, min {output['min']:.4g}, max {output['max']:.4g}, mean {output['mean']:.4g}")
-        for place, entry in enumerate(output["top"], 1):
-            label = entry["name"] if entry["name"] is not None else f"class {entry['class']}"
-            print(f"  {place}. {label:<30} {entry['score']:.4f}")
-    if facts["cycles"] is None:
-        print(
-            f"{facts['backend']}: {facts['macs']:,} MACs in {facts['seconds']:.2f} s (no clock: cycles are not known)"
-        )
-        return
-    print(
-        f"{facts['backend']}: {facts['cycles']:,} cycles measured, {facts['macs']:,} MACs, utilisation "
-        f"{100 * facts['utilisation']:.1f} % of {facts['rows']}x{facts['cols']} PEs, {facts['seconds']:.2f} s"
-    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -203,7 +152,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(facts, indent=1))
     else:
-        _show(facts)
+        show(facts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -211,10 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _run(arguments)
-    except (UsageError, ConfigError, ProgramError, InputError, OSError) as error:
+    except (UsageError, BackendError, ConfigError, ProgramError, InputError, OSError) as error:
         print(f"sim.run: {error}", file=sys.stderr)
         return 2
-    except SimulationError as error:
+    except RunError as error:
         print(f"sim.run: {error}", file=sys.stderr)
         return 1
     return 0

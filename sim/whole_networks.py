@@ -27,7 +27,6 @@ from sim.backend import Int8Array, Result, SimulationError
 from sim.comparison import compare_regions
 from sim.iss import IssBackend
 from sim.measurements import Measurements, Row, golden_sources
-from sim.run import report
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import build_library, build_seconds
 from sim.verilator.model import LATENCY
@@ -36,6 +35,7 @@ from sim.whole_cases import CASES, Case, Subject, parse_case, subject
 from sim.whole_report import markdown, table
 from sw.inputs import read_inputs
 from sw.rtl_identity import hardware_key, schedule_key
+from sw.run_report import report
 
 __all__ = ["main"]
 

@@ -1,21 +1,31 @@
 """What runs programs, found by entry points, because this package is independent of the simulators.
 
 A backend is a class named in the group :data:`GROUP` of ``pyproject.toml``.  It is created with the configuration of
-the accelerator and runs programs; ``sim`` brings the instruction set simulator and Verilator, others may add boards.
+the accelerator and runs programs; ``sim`` brings the instruction set simulator and Verilator, :mod:`sw.runtime` boards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import distributions
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hw.spec.csr import ERROR_HELP, ErrorCause
 from hw.spec.program import Program
 
-__all__ = ["GROUP", "Backend", "BackendError", "Factory", "Outcome", "RunError", "find_backend"]
+__all__ = [
+    "GROUP",
+    "AcceleratorError",
+    "Backend",
+    "BackendError",
+    "Factory",
+    "Outcome",
+    "RunError",
+    "find_backend",
+]
 
 GROUP = "rowcast.backends"
 """Entry points: name to ``module:class``."""
@@ -27,6 +37,30 @@ class BackendError(RuntimeError):
 
 class RunError(RuntimeError):
     """A run that a backend did not finish."""
+
+
+class AcceleratorError(RunError):
+    """The accelerator stopped in its error state.
+
+    Parameters
+    ----------
+    cause
+        Register ERR_CAUSE.
+    pc
+        Register ERR_PC: index of the instruction that failed.
+    info
+        Register ERR_INFO: offending address or value, low 32 bits.
+    detail
+        What the backend knows beyond the registers (field, value, limit).
+    """
+
+    def __init__(self, cause: ErrorCause, pc: int, info: int = 0, detail: str = "") -> None:
+        self.cause, self.pc, self.info, self.detail = ErrorCause(cause), pc, info & 0xFFFF_FFFF, detail
+        shown = detail or f"info 0x{self.info:08x}"
+        super().__init__(f"instruction {pc}: {self.cause.name}: {ERROR_HELP[self.cause]} ({shown})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.pc, self.info, self.detail)
 
 
 class Outcome(Protocol):

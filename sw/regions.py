@@ -15,6 +15,8 @@ __all__ = [
     "InputError",
     "Int8Array",
     "build_regions",
+    "check_inputs",
+    "constant_regions",
     "dequantise",
     "quantise_input",
     "read_outputs",
@@ -47,17 +49,28 @@ def build_regions(program: Program, inputs: Mapping[str, npt.ArrayLike]) -> list
     ProgramError
         If an input tensor lies outside its region.
     """
+    check_inputs(program, inputs)
+    regions = constant_regions(program)
+    for spec in program.inputs:
+        write_tensor(regions, spec, inputs[spec.name])
+    return regions
+
+
+def check_inputs(program: Program, inputs: Mapping[str, npt.ArrayLike]) -> None:
+    """Raise :class:`InputError` unless there is an input of every name and no other."""
     names = [spec.name for spec in program.inputs]
     if missing := [name for name in names if name not in inputs]:
         raise InputError(f"input(s) missing: {', '.join(missing)}; the program takes {_listed(program.inputs)}")
     if unknown := [name for name in inputs if name not in names]:
         raise InputError(f"no input named {', '.join(unknown)}; the program takes {_listed(program.inputs)}")
+
+
+def constant_regions(program: Program) -> list[Bytes]:
+    """Return the four DRAM regions without inputs: CONST holds the image, the rest is 0."""
     sizes = list(program.region_sizes)
     sizes[Region.CONST] = max(sizes[Region.CONST], len(program.image))
     regions = [np.zeros(size, np.uint8) for size in sizes]
     regions[Region.CONST][: len(program.image)] = np.frombuffer(program.image, np.uint8)
-    for spec in program.inputs:
-        write_tensor(regions, spec, inputs[spec.name])
     return regions
 
 

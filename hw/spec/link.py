@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from hw.spec.csr import CSR_ADDR_WIDTH
 
 __all__ = [
+    "BAUD",
     "CRC_BYTES",
     "CSR_BASE",
     "CSR_BYTES",
@@ -67,6 +68,8 @@ __all__ = [
 ]
 
 LINK_VERSION = 1
+BAUD = 1_000_000
+"""Bits per second of boards, unless they say otherwise."""
 LINK_MAGIC = int.from_bytes(b"ROWL", "little")
 
 REQUEST_SYNC = 0x52

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.fields import FieldError
@@ -62,19 +65,28 @@ class IssBackend:
         """
         program.check(self.config)
         regions = build_regions(program, inputs)
-        core = _Core(self, program, Machine(self.config, regions))
-        core.run()
+        self.run_regions(regions, program.instruction_count)
         return Result(read_outputs(program, regions), [region.tobytes() for region in regions])
+
+    def run_regions(self, regions: list[npt.NDArray[np.uint8]], instruction_count: int) -> None:
+        """Run what lies in DRAM regions, which the run changes: the instructions at the start of region CONST.
+
+        Raises
+        ------
+        ExecutionError, UndefinedError
+            As :meth:`run` does.
+        """
+        _Core(self, instruction_count, Machine(self.config, regions)).run()
 
 
 class _Core:
     """One run."""
 
-    def __init__(self, backend: IssBackend, program: Program, machine: Machine) -> None:
+    def __init__(self, backend: IssBackend, instruction_count: int, machine: Machine) -> None:
         self.config, self.observer, self.machine = backend.config, backend.observer, machine
         # The stream is fetched before anything is stored: programs that change themselves are not supported.
-        self.stream = machine.regions[Region.CONST].tobytes()[: program.instruction_count * INSTRUCTION_BYTES]
-        self.limit = program.instruction_count
+        self.stream = machine.regions[Region.CONST].tobytes()[: instruction_count * INSTRUCTION_BYTES]
+        self.limit = instruction_count
         self.tokens = {(source, sink): 0 for source in Queue for sink in Queue}
         self.hazards: Hazards | None = None
         if backend.check_hazards:

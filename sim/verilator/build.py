@@ -37,10 +37,13 @@ class BuildOptions:
         Compile waves in (the model runs slower even while none are written).
     jobs
         Parallel compilers.
+    harness
+        Folder with ``harness.cpp``, the test bench around the design.
     """
 
     traced: bool = False
     jobs: int = 2
+    harness: Path = HARNESS
 
     def verilator_flags(self) -> list[str]:
         """Return the flags for Verilator itself."""
@@ -132,7 +135,7 @@ def build_seconds(library: Path) -> float | None:
 def _key(verilog: Sequence[Path], options: BuildOptions, toolchain: Toolchain) -> str:
     """Hash everything that decides what the library does."""
     digest = hashlib.sha256()
-    for source in (*verilog, *sorted(path for path in HARNESS.rglob("*") if path.is_file())):
+    for source in (*verilog, *sorted(path for path in options.harness.rglob("*") if path.is_file())):
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     digest.update("\0".join((*_versions(toolchain), *options.verilator_flags(), *options.compiler_flags())).encode())
     return digest.hexdigest()[:20]
@@ -148,12 +151,12 @@ def _compile(
 ) -> Path:
     objects = work / "objects"
     command = [toolchain.verilator, *options.verilator_flags(), "--Mdir", str(objects), "-o", str(work / LIBRARY)]
-    flags = [*options.compiler_flags(), f"-I{HARNESS}"]
+    flags = [*options.compiler_flags(), f"-I{options.harness}"]
     libraries = _wave_libraries(toolchain, flags) if options.traced else []
     for flag in flags:
         command += ["-CFLAGS", flag]
     command += [str(HARNESS / "hierarchy.vlt"), *(str(path.resolve()) for path in verilog)]
-    command.append(str(HARNESS / "harness.cpp"))
+    command.append(str(options.harness / "harness.cpp"))
     _call(command, toolchain, work)
     # Verilator's makefile adds OPT_FAST after CFLAGS (-Os by default), so the level is given there too.
     optimise = [f"OPT_FAST={_LEVEL}", "OPT_SLOW=-O0", f"OPT_GLOBAL={_LEVEL}"]

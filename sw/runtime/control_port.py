@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hw.spec.config import AcceleratorConfig
+from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.csr import COUNTERS, MAGIC, REGION_COUNT, REGISTERS, ErrorCause, address
 from hw.spec.isa import ISA_VERSION
 from hw.spec.program import ProgramError
@@ -51,17 +51,29 @@ class ControlPort:
         Raises
         ------
         ProgramError
-            With both identities and the shapes.
+            With both identities, and what differs.
         """
         if (magic := self.read("MAGIC")) != MAGIC:
             raise ProgramError(f"no accelerator behind the control port: MAGIC reads 0x{magic:08x}, not 0x{MAGIC:08x}")
         hardware = self.read("HASH_HI") << 32 | self.read("HASH_LO")
         if hardware != config.hash:
-            shape, version = self.fields("SHAPE"), self.read("ISA_VERSION")
+            known = next((other for other in PRESETS.values() if other.hash == hardware), None)
+            differences = self._differences(config) if known is None else config.difference(known)
             raise ProgramError(
-                f"the hardware is configuration {hardware:016x} ({shape['rows']}x{shape['cols']}, ISA {version}), "
-                f"expected is {config.hash_hex} ({config.rows}x{config.cols}, ISA {ISA_VERSION}): generate it again"
+                f"the hardware is configuration {hardware:016x}, expected is {config.hash_hex}; they differ in "
+                f"{differences or 'what no register tells'} (expected / hardware): compile the program again with the "
+                f"hardware's manifest (--config), or generate the hardware again"
             )
+
+    def _differences(self, config: AcceleratorConfig) -> str:
+        """Describe how the hardware differs from a configuration, as far as its registers tell."""
+        found = {"isa_version": self.read("ISA_VERSION"), **self.fields("SHAPE"), **self.fields("FEATURES")}
+        expected = {"isa_version": ISA_VERSION, **config.to_dict()}
+        return ", ".join(
+            f"{name}: {expected[name]} / {type(expected[name])(value)}"
+            for name, value in found.items()
+            if expected[name] != value
+        )
 
     def set_regions(self, bases: Sequence[int], sizes: Sequence[int]) -> None:
         """Set every DRAM region's base address (4 KiB aligned) and size in bytes."""

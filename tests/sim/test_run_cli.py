@@ -17,7 +17,8 @@ from hw.spec.program import PARAM_DTYPE, Layer, Program, TensorSpec
 from sim.backend import Result
 from sim.broken_programs import broken_programs
 from sim.program_builder import ProgramBuilder
-from sim.run import main, report
+from sim.run import main
+from sw.run_report import report
 
 TINY = PRESETS["tiny"]
 ROOT = Path(__file__).resolve().parents[2]
