@@ -85,6 +85,11 @@ class SocModel:
         return bool(self._call("quiet") > (GAP_BITS + 20) * self._bit_clocks)
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing was on the wires for the time of a byte."""
+        return bool(self._call("quiet") > 10 * self._bit_clocks)
+
+    @property
     def cycles(self) -> int:
         """Clock cycles so far."""
         return int(self._call("now"))
