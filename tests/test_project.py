@@ -39,6 +39,7 @@ TOP = {
 PROVIDES = {
     "scikit-learn": ["sklearn"],
     "pillow": ["PIL"],
+    "pyserial": ["serial"],
     "cocotb": ["cocotb", "cocotb_tools"],
     "cocotbext-axi": ["cocotbext"],
 }
