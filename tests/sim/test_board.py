@@ -1,0 +1,81 @@
+"""The digits network over a pseudo-terminal on the RTL of a whole board: bytes of the ISS, cycles of the accelerator.
+
+``ROWCAST_BOARD_PRESET=edge8`` takes a larger array (``nox -s boards``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from hw.spec.config import preset
+from hw.spec.program import Program, ProgramError
+from sim.board.pseudo_terminal import BoardThread, Noise
+from sim.board.soc_model import SocModel
+from sim.iss import IssBackend
+from sw.compiler import compile_graph
+from sw.frontends.networks import quantised_network
+from sw.frontends.torch_export import import_program
+from sw.nn.digits import digits_data
+from sw.regions import quantise_input
+from sw.runtime.backend import BoardBackend
+
+CONFIG = preset(os.environ.get("ROWCAST_BOARD_PRESET", "tiny"))
+SIZES = {"memory_bytes": 128 * 1024, "clock_hz": 100_000_000, "bit_clocks": 4}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    network = quantised_network("digits:fuse_half")
+    return compile_graph(import_program(network.exported, name=network.name, meta=network.meta), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def inputs(program: Program) -> list[dict[str, np.ndarray]]:
+    _, _, pictures, _ = digits_data()
+    (spec,) = program.inputs
+    return [{spec.name: quantise_input(spec, picture)} for picture in pictures[:2]]
+
+
+@pytest.fixture(scope="module")
+def soc() -> Iterator[SocModel]:
+    model = SocModel(CONFIG, **SIZES)
+    yield model
+    assert not model.framing_errors
+    model.close()
+
+
+def test_digits_on_a_board_equal_the_iss(soc: SocModel, program: Program, inputs: list[dict[str, np.ndarray]]) -> None:
+    """On a clean line, then on one that loses and damages bytes in both directions: the same bytes and counters."""
+    iss = IssBackend(CONFIG, check_hazards=False)
+    noise = Noise(0.0, seed=5)
+    counters = []
+    with (
+        BoardThread(soc, noise) as board,
+        BoardBackend(CONFIG, port=board.path, timeout=5.0, seconds=600.0) as backend,
+    ):
+        backend.device.load(program)
+        assert backend.link.repetitions == 0
+        for values, noise.probability in zip(inputs, (0.0, 3e-3), strict=True):
+            before = soc.cycles
+            result = backend.run(program, values)
+            assert 0 < result.cycles < soc.cycles - before
+            for name, expected in iss.run(program, values).outputs.items():
+                np.testing.assert_array_equal(result.outputs[name], expected)
+            counters.append(result.counters)
+        assert noise.damaged > 0 and backend.link.repetitions > 0
+    assert board.error is None
+    # a schedule does not depend on data, nor on when the host asks
+    assert counters[0] == counters[1]
+    assert counters[0]["INSTRUCTIONS"] == program.instruction_count
+
+
+def test_a_program_for_another_array_is_refused(soc: SocModel, program: Program) -> None:
+    other = CONFIG.twin(rows=CONFIG.rows + 2)
+    with BoardThread(soc) as board, pytest.raises(ProgramError, match=f"rows: {other.rows} / {CONFIG.rows}"):
+        BoardBackend(other, port=board.path, timeout=20.0)
