@@ -89,6 +89,14 @@ def model(session: nox.Session) -> None:
 
 
 @nox.session
+def boards(session: nox.Session) -> None:
+    """Run the digits network over a pseudo-terminal on the RTL of an 8x8 board (arguments go to pytest)."""
+    args = session.posargs or ["-q", "tests/sim/test_board.py"]
+    env = {"OMP_NUM_THREADS": "1", "ROWCAST_BOARD_PRESET": "edge8"}
+    session.run(python(session), "-m", "pytest", *args, env=env, external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, docstrings and deprecated names."""
     session.run(python(session), "-m", "ruff", "check", ".", external=True)
