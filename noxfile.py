@@ -89,14 +89,6 @@ def model(session: nox.Session) -> None:
 
 
 @nox.session
-def boards(session: nox.Session) -> None:
-    """Run the digits network over a pseudo-terminal on the RTL of an 8x8 board (arguments go to pytest)."""
-    args = session.posargs or ["-q", "tests/sim/test_board.py"]
-    env = {"OMP_NUM_THREADS": "1", "ROWCAST_BOARD_PRESET": "edge8"}
-    session.run(python(session), "-m", "pytest", *args, env=env, external=True)
-
-
-@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, docstrings and deprecated names."""
     session.run(python(session), "-m", "ruff", "check", ".", external=True)
@@ -121,8 +113,13 @@ def synth(session: nox.Session) -> None:
 
 @nox.session
 def boards(session: nox.Session) -> None:
-    """Build small accelerators for the boards with the real tools (arguments go to pytest)."""
-    session.run(python(session), "-m", "pytest", *(session.posargs or ["-q", "tests/boards"]), external=True)
+    """Build accelerators for boards with the real tools; digits on an 8x8 board's RTL (arguments: pytest's)."""
+    if session.posargs:
+        session.run(python(session), "-m", "pytest", *session.posargs, external=True)
+        return
+    session.run(python(session), "-m", "pytest", "-q", "tests/boards", external=True)
+    env = {"OMP_NUM_THREADS": "1", "ROWCAST_BOARD_PRESET": "edge8"}
+    session.run(python(session), "-m", "pytest", "-q", "tests/sim/test_board.py", env=env, external=True)
 
 
 @nox.session
