@@ -117,6 +117,7 @@ class ExecUnit(Component):
             (cfg.seg > cfg.out_w, cfg.seg),
             (packed & (cfg.seg_gap >= cfg.seg), cfg.seg_gap),
             (cfg.seg_missing > cfg.out_h, cfg.seg_missing),
+            ((cfg.res == ResidualOp.POOL) & ~cfg.gap, cfg.res),
         ]
         return faults
 

@@ -10,6 +10,7 @@ from hw.delay import delayed
 from hw.layouts import PARAM_LAYOUT, act_addr_width, range_width, table_layout
 from hw.operand_request import POINTER_WIDTH
 from hw.output_stage import OutputStage, output_config
+from hw.pooled_bytes import PooledBytes
 from hw.pooling import Pooling
 from hw.ports import ReadSignature, WriteSignature
 from hw.row import sums
@@ -32,7 +33,8 @@ class ResultWriter(Component):
 
     The writer takes the next instruction when the last row has passed its first stages, while the later stages still
     work: they carry what they need along.  After global average pooling, which has the longest way and so would meet
-    the next instruction's rows at the write port, it waits until the last byte is written.
+    the next instruction's rows at the write port, it waits until the last byte is written.  Pooled bytes beside a map
+    are written behind all of it (:class:`hw.pooled_bytes.PooledBytes`).
 
     Parameters
     ----------
@@ -105,6 +107,8 @@ class ResultWriter(Component):
         halved = Signal()  # computed at stride 1, every second column is kept
         m.d.comb += halved.eq((cfg.sx == 2) & (cfg.kw != 1) & ((cfg.mode == Mode.STOS_CH) | lines))
         kept_lanes = Mux(halved, cols // 2, cols)
+        beside = Signal()  # pooled, and the map is written as well
+        m.d.comb += beside.eq(cfg.gap & (cfg.res == ResidualOp.POOL))
 
         # --- walk: the registers describe the row that arrives next
         row_step, middle_step, outer_step = Signal(pointer), Signal(pointer), Signal(pointer)
@@ -209,6 +213,7 @@ class ResultWriter(Component):
                 "last": 1,
                 "final": 1,
                 "gap": 1,
+                "kept": 1,  # the map is written
             }
         )
         now = Signal(place)
@@ -224,6 +229,7 @@ class ResultWriter(Component):
             now.last.eq(last_tile & last_middle & (~lines | last_row)),
             now.final.eq(last_row & last_tile & last_middle & last_outer),
             now.gap.eq(cfg.gap),
+            now.kept.eq(~cfg.gap | beside),
             self.param_en.eq(row_taken),
             self.param_addr.eq(param_row),
         ]
@@ -240,10 +246,10 @@ class ResultWriter(Component):
             m.d.sync += row[lane].eq(Mux(halved, even, self.row[lane]))
         # Addresses count up from zero or more, so only the far end can be beyond.
         target, place_beyond = places[1], Signal()
-        with m.If(target.gap):
-            m.d.comb += place_beyond.eq(valid[1] & target.last & (target.pooled >= config.act_bytes))
-        with m.Else():
+        with m.If(target.kept):
             m.d.comb += place_beyond.eq(valid[1] & (target.map + target.count > config.act_bytes))
+        with m.Else():
+            m.d.comb += place_beyond.eq(valid[1] & target.last & (target.pooled >= config.act_bytes))
         m.d.comb += [
             output.valid.eq(valid[1] & ~place_beyond),
             output.acc.eq(row),
@@ -258,7 +264,7 @@ class ResultWriter(Component):
         request = self.residual.req
         m.d.comb += [
             residual_addr.eq(Mux(gated, entry, places[ask].map) + to_residual),
-            request.valid.eq(valid[ask] & (cfg.res != ResidualOp.NONE)),
+            request.valid.eq(valid[ask] & ((cfg.res == ResidualOp.ADD) | gated)),
             request.payload.addr.eq(residual_addr),
             request.payload.hi.eq(Mux(gated, 1, places[ask].count)),
             request.payload.fill.eq(cfg.res_zp),
@@ -275,7 +281,7 @@ class ResultWriter(Component):
             segments.edge.eq(now.edge),
         ]
 
-        # --- write, or pool and write one byte
+        # --- write, or pool and write one byte, or both
         pooled = places[finished + pool.latency]
         mapped = places[finished]
         m.d.comb += [
@@ -289,43 +295,61 @@ class ResultWriter(Component):
         m.d.comb += [
             getattr(pool.cfg, name).eq(getattr(cfg, name)) for name in ("gap_bias", "gap_mult", "gap_shift", "gap_zp")
         ]
+        m.submodules.collected = collected = PooledBytes(config)
+        m.d.comb += [
+            collected.valid.eq(pool.out_valid & pooled.kept),
+            collected.q.eq(pool.out_q),
+            collected.last.eq(pooled.final),
+            collected.base.eq(cfg.res_base),
+        ]
+        # The next instruction waits for the last pooled byte, so no two of the three want to write at once.
         write = self.result.req
-        ended = Signal()
-        with m.If(pool.out_valid):
+        ended, pool_ended = Signal(), Signal()
+        with m.If(pool.out_valid & ~pooled.kept):
             m.d.comb += [
                 write.valid.eq(1),
                 write.payload.addr.eq(pooled.pooled),
                 write.payload.hi.eq(1),
                 write.payload.data[0].eq(pool.out_q),
-                ended.eq(pooled.final),
+                pool_ended.eq(pooled.final),
+            ]
+        with m.Elif(collected.out_valid):
+            m.d.comb += [
+                write.valid.eq(1),
+                write.payload.addr.eq(collected.out_addr),
+                write.payload.hi.eq(collected.out_count),
+                write.payload.data.eq(collected.out_data),
+                pool_ended.eq(collected.final),
             ]
         with m.Else():
             m.d.comb += [
-                write.valid.eq(output.out_valid & ~mapped.gap),
+                write.valid.eq(output.out_valid & mapped.kept),
                 write.payload.addr.eq(mapped.map),
                 write.payload.hi.eq(mapped.count),
                 *(
                     write.payload.data[lane].eq(Mux(segments.dropped[lane], zero_point, output.q[lane]))
                     for lane in range(cols)
                 ),
-                ended.eq(write.valid & mapped.final),
+                ended.eq(write.valid & mapped.final & ~mapped.gap),
             ]
         visible = 1 + WriteSignature.WRITE_LATENCY
-        m.d.comb += self.done.eq(delayed(m, ended, visible, name="ended", reset_less=False)[visible])
+        m.d.comb += self.done.eq(delayed(m, ended | pool_ended, visible, name="ended", reset_less=False)[visible])
 
         # --- the next instruction: when the last row no longer needs the current one, in stages up to `ask`
         assert ask + 1 == self.NEXT_INSTRUCTION
         m.d.comb += self.ready.eq(~active & ~(valid[1] & places[1].final) & ~self.pooling)
         with m.If(self.start):
             m.d.sync += self.pooling.eq(self.cfg.gap)
-        with m.Elif(pool.out_valid & pooled.final):
+        with m.Elif(pool_ended):
             m.d.sync += self.pooling.eq(0)
 
         # --- range errors, the oldest row's first
         with m.If(request.valid & (residual_addr + request.payload.hi > config.act_bytes)):
             m.d.comb += [self.range_error.eq(1), self.range_info.eq(residual_addr)]
         with m.Elif(place_beyond):
-            m.d.comb += [self.range_error.eq(1), self.range_info.eq(Mux(target.gap, target.pooled, target.map))]
+            m.d.comb += [self.range_error.eq(1), self.range_info.eq(Mux(target.kept, target.map, target.pooled))]
+        with m.Elif(collected.beyond):
+            m.d.comb += [self.range_error.eq(1), self.range_info.eq(collected.out_addr)]
         with m.Elif(self.param_en & (param_row >= config.param_entries)):
             m.d.comb += [self.range_error.eq(1), self.range_info.eq(param_row)]
         return m

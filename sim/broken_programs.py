@@ -140,7 +140,7 @@ def _fields(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         *((sound.exec, {"mode": value}) for value in (5, 6, 7)),
         *((sound.exec, {"mode": mode, "depthwise": 1}) for mode in (Mode.VEC, Mode.MAX, 7)),
         *((sound.exec, {"act": value}) for value in (2, 3)),
-        (sound.exec, {"res": 3}),
+        (sound.exec, {"res": ResidualOp.POOL}),
         (sound.exec, {"act": Activation.HSWISH, "res": ResidualOp.SCALE}),
         *((sound.exec, {"mode": Mode.MAX, name: 0}) for name in ("kh", "kw")),
         *((pc, {name: 0}) for pc in (sound.act, sound.store) for name in ("rows", "row_bytes")),
@@ -189,6 +189,7 @@ def _segments(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgra
         {"seg": 3, "seg_gap": 3, "out_w": 2},
         *({"seg": 2, "seg_gap": gap, "out_w": 2} for gap in (2, _MAXIMUM["seg_gap"])),
         {"seg": 2, "seg_gap": 2, "seg_missing": 5, "out_w": 2},
+        {"seg": 2, "seg_gap": 2, "out_w": 2, "res": ResidualOp.POOL},
         *({"seg": 2, "seg_missing": lines, "out_w": 2} for lines in (_SIDE + 1, _MAXIMUM["seg_missing"])),
     ]
     for values in illegal:
@@ -199,6 +200,7 @@ def _ranges(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
     """On-chip and DRAM addresses."""
     beat = config.axi_bytes
     plane = _CHANNELS * _PLANE
+    pool = {"res": ResidualOp.POOL, "gap": 1, "gap_shift": 1}
     outside: list[tuple[str, int, dict[str, int]]] = [
         ("load_act", sound.act, {"mem_addr": config.act_bytes - plane + 1}),
         ("load_act_far", sound.act, {"mem_addr": _BIG}),
@@ -213,6 +215,8 @@ def _ranges(config: AcceleratorConfig, sound: _Sound) -> Iterator[BrokenProgram]
         ("exec_output_channel", sound.exec, {"out_cs": _BIG}),
         ("exec_residual", sound.exec, {"res": ResidualOp.ADD, "res_base": config.act_bytes - plane + 1}),
         ("exec_gate", sound.exec, {"res": ResidualOp.SCALE, "res_base": config.act_bytes - _CHANNELS + 1}),
+        ("exec_pooled", sound.exec, pool | {"res_base": config.act_bytes - _CHANNELS + 1}),
+        ("exec_pooled_map", sound.exec, pool | {"out_base": config.act_bytes - plane + 1}),
         ("exec_weights", sound.exec, {"w_base": config.weight_words - _CHANNELS * (-(-_CHANNELS // config.rows)) + 1}),
         ("exec_params", sound.exec, {"p_base": config.param_entries - _CHANNELS + 1}),
     ]

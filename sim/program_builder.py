@@ -100,6 +100,7 @@ class ProgramBuilder:
         instruction = Instruction(Opcode.EXEC, fields)
         what = operands(self.config, instruction)
         reads = [(Target.ACT, block, False) for block in (*what.reads, *([what.second] if what.second else []))]
+        writes = [(Target.ACT, block, True) for block in what.writes]
         for target, used, size in (
             (Target.WEIGHT, what.weight_words, self.config.weight_word_bytes),
             (Target.PARAM, what.param_entries, PARAM_DTYPE.itemsize),
@@ -107,7 +108,7 @@ class ProgramBuilder:
             reads.append((target, Block(used.start * size, 1, 0, 1, 0, len(used) * size), False))
         if instruction["overlap"] and any(self._written_last(block) for _, block, _ in reads[:-2]):
             instruction = replace(instruction, values={**fields, "overlap": 0})
-        return self._append(Queue.EXEC, instruction, [*reads, (Target.ACT, what.sink, True)])
+        return self._append(Queue.EXEC, instruction, [*reads, *writes])
 
     def finish(
         self,
@@ -135,8 +136,8 @@ class ProgramBuilder:
 
     def _written_last(self, block: Block) -> bool:
         """Whether the EXEC before writes bytes of a scratchpad block."""
-        sinks = [a.block for a in self._accesses if a.queue == Queue.EXEC and a.write][-1:]
-        return any(block.overlaps(sink) for sink in sinks)
+        sinks = [a for a in self._accesses if a.queue == Queue.EXEC and a.write]
+        return any(block.overlaps(sink.block) for sink in sinks if sink.pc == sinks[-1].pc)
 
     def _append(
         self, queue: Queue, instruction: Instruction, accesses: list[tuple[Target | Region, Block, bool]]

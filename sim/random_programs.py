@@ -170,8 +170,10 @@ class _Generator:
             if sink in self.unsaved:
                 self.save(sink)
         else:
-            written = Block(0, shape.cout, plane.cs, 1, 0, 1) if gap else plane
+            written = Block(0, shape.cout, plane.cs, 1, 0, 1) if gap and res != ResidualOp.POOL else plane
             sink = self.place(written, [source, second] if second else [source])
+        pooled = self.place(Block(0, shape.cout, 1, 1, 1, 1), [source, sink]) if res == ResidualOp.POOL else None
+        beside = second or pooled
         stage, params = random_stage(self.draw, shape, res, act, gap)
         first = self.draw.between(0, self.config.param_entries - shape.cout)
         self.load_aligned(Target.PARAM, first * PARAM_DTYPE.itemsize, params.tobytes())
@@ -186,7 +188,7 @@ class _Generator:
             out_pitch=plane.pitch,
             p_base=first,
             # Unused fields may hold anything.
-            res_base=second.base if second else self.draw.between(0, (1 << 24) - 1),
+            res_base=beside.base if beside else self.draw.between(0, (1 << 24) - 1),
             **self.weights(shape),
             **shape.fields,
             **stage,
@@ -194,7 +196,9 @@ class _Generator:
         kind = shape.mode.name.lower()
         dims = (sink.channels, sink.lines, sink.width)
         self.builder.layers.append(Layer(f"exec{index}", kind, shape.macs, (pc,), dims))
-        self.live[sink] = self.unsaved[sink] = stage["gap_zp" if gap else "out_zp"]
+        self.live[sink] = self.unsaved[sink] = stage["gap_zp" if gap and pooled is None else "out_zp"]
+        if pooled is not None:
+            self.live[pooled] = self.unsaved[pooled] = stage["gap_zp"]
         if self.draw.chance(0.5):
             self.save(sink)
 

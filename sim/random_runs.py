@@ -94,9 +94,9 @@ def _places(draw: Draw, area: Block, geometry: dict[str, int], res: ResidualOp, 
     limit = area.width // 6
     source = draw.block(channels, geometry["in_h"], geometry["in_w"], limit=limit)
     plane = draw.block(cout, geometry["out_h"], geometry["out_w"], limit=limit)
-    sink = Block(0, cout, plane.cs, 1, 0, 1) if gap else plane
+    sink = Block(0, cout, plane.cs, 1, 0, 1) if gap and res != ResidualOp.POOL else plane
     second = Block(0, 0, 0, 0, 0, 0)
-    if res != ResidualOp.NONE:
+    if res != ResidualOp.NONE:  # read or, pooled bytes, written
         second = plane if res == ResidualOp.ADD else Block(0, cout, 1, 1, 0, 1)
     while True:
         source, sink, second = (

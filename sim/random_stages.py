@@ -30,7 +30,10 @@ def random_operation(draw: Draw) -> tuple[ResidualOp, Activation, int]:
     """Draw ``res``, ``act`` and ``gap`` that may stand together."""
     res = draw.pick((ResidualOp.NONE, ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE))
     act = Activation.HSWISH if res != ResidualOp.SCALE and draw.chance(0.3) else Activation.NONE
-    return res, act, int(draw.chance(0.15))
+    gap = draw.chance(0.2)
+    if gap and res == ResidualOp.NONE and draw.chance(0.6):
+        res = ResidualOp.POOL
+    return res, act, int(gap)
 
 
 def random_stage(

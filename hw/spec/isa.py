@@ -39,7 +39,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 3
+ISA_VERSION = 4
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
 """Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
@@ -102,11 +102,17 @@ class Activation(enum.IntEnum):
 
 
 class ResidualOp(enum.IntEnum):
-    """Use of the second operand: a map to add, or one byte per channel to multiply with (squeeze-and-excite gate)."""
+    """Use of res_base: a map to add, one byte per channel to multiply with (squeeze-and-excite gate), or pooled bytes."""
 
     NONE = 0
     ADD = 1
     SCALE = 2
+    POOL = 3
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a second operand to read."""
+        return self in (ResidualOp.ADD, ResidualOp.SCALE)
 
 
 _HEAD = (
@@ -198,15 +204,16 @@ EXEC = FieldTable(
         Field("act", 2, "Activation; not together with res = SCALE"),
         Field("act_offset", 15, "HSWISH: the number 3 in the units of the channel shift's result"),
         Field("act_limit", 16, "HSWISH: the number 6 in the same units"),
-        Field("res", 2, "ResidualOp: NONE, ADD or SCALE"),
+        Field("res", 2, "ResidualOp: NONE, ADD, SCALE, or, only with gap, POOL"),
         Field(
             "res_base",
             24,
-            "second operand's first byte: a map with out_cs, out_pitch, out_w, out_h to add, or one byte per channel",
+            "second operand's first byte: a map with out_cs, out_pitch, out_w, out_h to add, or one byte per channel; "
+            "POOL: first pooled byte",
         ),
         Field("res_zp", 8, "second operand's zero point", signed=True),
         Field("res_mult", 16, "ADD: second operand's multiplier, in units of 2**-post_shift"),
-        Field("gap", 1, "global average pooling: write one byte per channel instead of the map"),
+        Field("gap", 1, "global average pooling: write one byte per channel instead of the map (res = POOL: besides it)"),
         Field("gap_bias", 26, "added to the sum of all output pixels of a channel", signed=True),
         Field("gap_mult", 16, "multiplier of the pooled sum"),
         Field("gap_shift", 6, "right shift of the pooled sum"),
@@ -231,7 +238,8 @@ EXEC = FieldTable(
                     r = ADD: res[res_base + c*out_cs + y*out_pitch + x]; SCALE: res[res_base + c]
                     q = numerics.output(acc, params[p_base + c], r, ...)
                     out[out_base + c*out_cs + y*out_pitch + x] = q
-            gap: out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)         (instead of the line above)
+            gap:       out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)   (instead of the line above)
+            gap, POOL: out[res_base + c] = numerics.pool(sum of all q of channel c)          (besides the line above)
 
     Segments pack several image lines into one line, so that small maps fill the columns: line y, segment s of a packed
     plane of n lines holds image line s*n + y.  With seg > 0 (then sx = 1, seg_gap < seg <= out_w <= cols, and
@@ -254,8 +262,8 @@ EXEC = FieldTable(
     * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
 
     With sx = 2 every second pixel is read, but by ST-OS with kw > 1, which computes tiles at stride 1 and keeps every
-    second column.  Input, output and residual ranges
-    must not overlap, except that a map to add may be the output's own place (read before written).
+    second column.  Input, output, residual
+    and pooled ranges must not overlap, except that a map to add may be the output's own place (read before written).
 
     All of them must lie in the scratchpad, the input as a whole (in_h lines of in_w pixels in every channel), whatever
     part of it the strip reads.  MEM_RANGE is certain for a byte, weight word or parameter entry in use that lies beyond
@@ -270,7 +278,7 @@ EXEC_LIMITS: dict[str, tuple[int, int | None]] = {
     "out_h": (1, None),
     "cout": (1, None),
     "act": (Activation.NONE, Activation.HSWISH),
-    "res": (ResidualOp.NONE, ResidualOp.SCALE),
+    "res": (ResidualOp.NONE, ResidualOp.POOL),
 }
 """EXEC fields whose legal values are less than they can hold, whatever mode and configuration: lowest, highest."""
 

@@ -215,5 +215,6 @@ class _Core:
             second = () if what.second is None else (what.second,)
             for block in (*what.reads, *second):
                 self.hazards.read(Queue.EXEC, pc, Target.ACT, block)
-            self.hazards.write(Queue.EXEC, pc, Target.ACT, what.sink)
+            for block in what.writes:
+                self.hazards.write(Queue.EXEC, pc, Target.ACT, block)
         execute(self.machine, instruction, what)

@@ -58,16 +58,22 @@ def execute(machine: Machine, instruction: Instruction, what: Operands) -> None:
             post_shift=instruction["post_shift"],
             **_options(act, instruction, what),
         )
+        summed = out
         if instruction["seg"]:
-            out = np.where(_outside_segments(instruction), 0 if instruction["gap"] else instruction["out_zp"], out)
+            outside = _outside_segments(instruction)
+            summed, out = np.where(outside, 0, out), np.where(outside, instruction["out_zp"], out)
         if instruction["gap"]:
-            out = NUMERICS.pool(
-                out.sum(axis=(1, 2), dtype=np.int64)[:, None, None],
+            pooled = NUMERICS.pool(
+                summed.sum(axis=(1, 2), dtype=np.int64)[:, None, None],
                 bias=instruction["gap_bias"],
                 mult=instruction["gap_mult"],
                 shift=instruction["gap_shift"],
                 zp=instruction["gap_zp"],
             )
+            if what.pooled is None:
+                out = pooled
+            else:
+                what.pooled.view(act)[...] = pooled
     except QuantRangeError as error:
         raise UndefinedUseError(str(error)) from None
     what.sink.view(act)[...] = out

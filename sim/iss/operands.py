@@ -55,7 +55,9 @@ class Operands:
     second
         Second operand: a map to add, one byte per channel to multiply with, or None.
     sink
-        Bytes written.
+        Bytes written, without `pooled`.
+    pooled
+        Bytes of pooling beside a map, or None.
     weight_words, param_entries
         First and last-plus-one word and entry read.
     """
@@ -67,8 +69,14 @@ class Operands:
     reads: tuple[Block, ...]
     second: Block | None
     sink: Block
+    pooled: Block | None
     weight_words: range
     param_entries: range
+
+    @property
+    def writes(self) -> tuple[Block, ...]:
+        """All bytes written."""
+        return (self.sink,) if self.pooled is None else (self.sink, self.pooled)
 
 
 def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
@@ -103,7 +111,12 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
         second = Block(instruction["res_base"], cout, 1, 1, 0, 1)
         _check_range("gate", second, config.act_bytes)
     full = Block(instruction["out_base"], cout, *plane)
-    sink = Block(instruction["out_base"], cout, instruction["out_cs"], 1, 0, 1) if instruction["gap"] else full
+    pooled = None
+    if instruction["res"] == ResidualOp.POOL:
+        pooled = Block(instruction["res_base"], cout, 1, 1, 0, 1)
+        _check_range("pooled", pooled, config.act_bytes)
+    alone = instruction["gap"] and pooled is None
+    sink = Block(instruction["out_base"], cout, instruction["out_cs"], 1, 0, 1) if alone else full
     _check_range("output", sink, config.act_bytes)
 
     blocks = -(-cout // config.rows)
@@ -116,15 +129,18 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
     if not sink.distinct:
         raise UndefinedUseError(f"output channels or lines overlap (out_cs={sink.cs}, out_pitch={sink.pitch})")
     for part in parts:
-        if sink.overlaps(part.source):
-            raise UndefinedUseError(f"output {sink} overlaps the input {part.source}")
+        for written in (sink,) if pooled is None else (sink, pooled):
+            if written.overlaps(part.source):
+                raise UndefinedUseError(f"output {written} overlaps the input {part.source}")
+    if pooled is not None and pooled.overlaps(sink):
+        raise UndefinedUseError(f"pooled bytes {pooled} overlap the map {sink}")
     if second is not None and sink.overlaps(second):
         if instruction["res"] == ResidualOp.SCALE:
             raise UndefinedUseError(f"output {sink} overlaps the gate {second}")
         if second != sink:
             raise UndefinedUseError(f"output {sink} overlaps the residual {second} without being the same place")
     reads = tuple(block for part in parts for block in _lines_read(part.source, part.rows, instruction["sy"], kh))
-    return Operands(mode, depthwise, channels, parts, reads, second, sink, weight_words, param_entries)
+    return Operands(mode, depthwise, channels, parts, reads, second, sink, pooled, weight_words, param_entries)
 
 
 def _parts(instruction: Instruction, tensor: Block) -> tuple[Part, ...]:
@@ -184,6 +200,8 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
     if act != Activation.NONE and res == ResidualOp.SCALE:
         raise FaultError(ErrorCause.BAD_FIELD, act, f"act={Activation(act).name} with res=SCALE; one product at most")
     _check_segments(config, instruction, name_of)
+    if res == ResidualOp.POOL and not instruction["gap"]:
+        raise FaultError(ErrorCause.BAD_FIELD, res, "res=POOL without gap; it says where pooled bytes go")
 
 
 def _check_segments(config: AcceleratorConfig, instruction: Instruction, mode: str) -> None:
