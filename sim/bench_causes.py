@@ -109,6 +109,9 @@ def kind_of(cause: str) -> str | None:
 
 def _steps(config: AcceleratorConfig, instruction: Instruction) -> tuple[int, int]:
     """Return the cycles from an EXEC's first step to its last one, both included, and those a second operand adds."""
+    if not ResidualOp(instruction["res"]).reads:
+        tiles = exec_cycles(config, instruction)
+        return tiles.first + 1 + tiles.rest, 0
     alone = replace(instruction, values={**instruction.values, "res": int(ResidualOp.NONE)})
     whole, tiles = (exec_cycles(config, item) for item in (instruction, alone))
     return tiles.first + 1 + tiles.rest, whole.first + whole.rest - tiles.first - tiles.rest

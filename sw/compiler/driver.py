@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.fields import FieldError
@@ -17,6 +19,7 @@ from sw.compiler.ir import Graph, Tensor
 from sw.compiler.lower import lower
 from sw.compiler.packing import Packed, pack
 from sw.compiler.plan import Plan, plan
+from sw.compiler.pooling import pool_beside
 from sw.compiler.prefetch import place_loads
 from sw.compiler.steps import Step
 from sw.compiler.tokens import Order, order_steps
@@ -133,6 +136,12 @@ def _place(
             errors.append(error)
             continue
         choices.append((some, placed))
+        kernels = pool_beside(some.kernels, placed.whole)
+        if len(kernels) < len(some.kernels):
+            pooled = dataclasses.replace(some, kernels=kernels)
+            with suppress(CompileError):
+                placed_pooled = plan(some.graph, kernels, some.views, config, store_all=dump_tensors, fusion=fusion)
+                choices.append((pooled, placed_pooled))
         if some is packed and not _spills(packed, placed):
             break
     if not choices:

@@ -78,12 +78,18 @@ class _Emitter:
             lines = input_lines(kernel, *strip)
             read = self._input(kernel.source, source, channels, lines)
             other = self._second(kernel, residual, group, strip)
-            written = strip if kernel.pool is None else (0, 1)
+            written = (0, 1) if kernel.reduced else strip
             write = self._output_place(kernel.target, target, group, written)
             step = self._exec(kernel, strip, group, lines, read, write, other, words, entries)
+            if kernel.beside is not None:
+                self._pool_beside(step, kernel.beside, group)
             self.steps += relayout_steps(kernel, step) if kernel.relayout else [step]
             if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
+        if kernel.beside is not None and (home := self.storages[kernel.beside.storage]).stored:
+            channels = (0, kernel.beside.shape[0])
+            place = _resident(home, kernel.beside, channels, (0, 1))
+            self._move(Opcode.STORE, kernel.beside, channels, (0, 1), place)
         if at_once:
             channels, lines = (0, kernel.target.shape[0]), (0, kernel.target.shape[1])
             place = _resident(stored, kernel.target, channels, lines)
@@ -211,6 +217,12 @@ class _Emitter:
         writes = [Span(target, base, 1, 0, size)]
         self.steps.append(Step(Opcode.LOAD, values, self._layer, blob=blob, writes=writes))
 
+    def _pool_beside(self, step: Step, view: View, group: Strip) -> None:
+        """Let an EXEC that pools write its map, and the pooled bytes of its channels where they belong."""
+        place = _resident(self.storages[view.storage], view, group, (0, 1))
+        step.values |= {"res": int(ResidualOp.POOL), "res_base": place.base}
+        step.writes.append(Span(Target.ACT, place.base, 1, 0, group[1] - group[0]))
+
     # --- execution -------------------------------------------------------------------------------------------------
 
     def _exec(
@@ -237,7 +249,7 @@ class _Emitter:
         if kernel.weights is not None:
             size = kernel.words(cout, config.rows) * config.weight_word_bytes
             reads.append(Span(Target.WEIGHT, words * config.weight_word_bytes, 1, 0, size))
-        writes = [Span(Target.ACT, write.base, cout, write.stride, 1 if kernel.pool else out_h * out_w)]
+        writes = [Span(Target.ACT, write.base, cout, write.stride, 1 if kernel.reduced else out_h * out_w)]
         if kernel.pointwise:
             in_w, in_h, out_w, out_h = in_h * in_w, 1, out_h * out_w, 1
         values = {

@@ -213,8 +213,10 @@ class Fuser:
         """
         live = {stop: self._crossing(stop) for stop in range(low, high + 1)}
         narrow = self._narrow(low, high)
-        fixed = {name for name in (*live[low], *live[high]) if self.storages[name].resident}
-        free = {name for names in live.values() for name in names} - {*live[low], *live[high]}
+        inner = {name for names in live.values() for name in names} - {*live[low], *live[high]}
+        pinned = {name for name in inner if self.storages[name].pinned}
+        fixed = pinned | {name for name in (*live[low], *live[high]) if self.storages[name].resident}
+        free = inner - pinned
         best: dict[tuple[int, frozenset[str]], Path] = {(low, live[low] & fixed): Path((), frozenset(), 0)}
         for start in range(low, high):
             for kept, path in [(kept, path) for (stop, kept), path in best.items() if stop == start]:

@@ -74,6 +74,8 @@ class Kernel:
     packing
         How source, target and a residual map are packed (see :mod:`sw.compiler.packing`); of a relayout, how one of
         source and target is; None if they are not.
+    beside
+        Where the pooled bytes lie if the map is written as well; then `target` is the map.
     """
 
     name: str
@@ -94,6 +96,12 @@ class Kernel:
     pool: Pool | None
     macs: int
     packing: Packing | None = None
+    beside: View | None = None
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the pooled bytes are all it writes."""
+        return self.pool is not None and self.beside is None
 
     @property
     def relayout(self) -> bool:
@@ -113,7 +121,7 @@ class Kernel:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Output channels, lines and pixels, of the image if it is packed."""
-        if self.packing is None or self.pool is not None:
+        if self.packing is None or self.reduced:
             return self.target.shape
         return self.target.shape[0], self.packing.image_height, self.packing.image_width
 

@@ -52,6 +52,20 @@ class Plan:
     region_sizes: dict[Region, int] = field(default_factory=dict)
 
     @property
+    def whole(self) -> set[int]:
+        """Indices of the kernels that run by themselves, with all lines of a channel in one EXEC."""
+        found: set[int] = set()
+        index = 0
+        for item in self.kernels:
+            if isinstance(item, GroupPlan):
+                index += len(item.kernels)
+                continue
+            if item.tiling.lines >= item.kernel.map_shape[1]:
+                found.add(index)
+            index += 1
+        return found
+
+    @property
     def cost(self) -> float:
         """Estimated cycles."""
         return sum(plan.choice.cost if isinstance(plan, GroupPlan) else plan.tiling.cost for plan in self.kernels)
@@ -112,6 +126,8 @@ def _storages(graph: Graph, kernels: list[Kernel], views: dict[str, View], store
     for index, kernel in enumerate(kernels):
         for view in views_of(kernel):
             touch(view.storage, index)
+        if kernel.beside is not None:
+            storages[kernel.beside.storage].pinned = True
     for name in graph.inputs:
         if name not in storages:
             raise CompileError(graph.name, f"input {name} is used by no layer")
@@ -209,6 +225,7 @@ class _Planner:
         """Return the tensor to send to DRAM: the largest that the kernels do not touch, else the largest they touch."""
         touched = {view.storage for index in indices for view in views_of(self.kernels[index])}
         live = [storages[name] for name in _live(storages, indices[0], indices[-1] + 1)]
+        live = [storage for storage in live if not storage.pinned]
         return max(live, key=lambda s: (s.name not in touched, s.size), default=None)
 
     def _place(self, storages: dict[str, Storage], groups: Groups, tight: set[str]) -> Plans:

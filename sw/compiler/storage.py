@@ -26,6 +26,8 @@ class Storage:
         Home in DRAM (`offset` is -1 until one is given).
     stored
         Every part is also written to its home.
+    pinned
+        Must be resident.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Storage:
     stored: bool
     resident: bool = True
     windowed: bool = False
+    pinned: bool = False
     base: int = -1
     offset: int = -1
 
@@ -51,4 +54,4 @@ class Storage:
 
 def views_of(kernel: Kernel) -> list[View]:
     """Return the places that a kernel reads and writes."""
-    return [view for view in (kernel.source, kernel.residual, kernel.target) if view is not None]
+    return [view for view in (kernel.source, kernel.residual, kernel.target, kernel.beside) if view is not None]

@@ -191,12 +191,12 @@ def _variants(
     entry_bytes = [params.room(n * PARAM_DTYPE.itemsize) for n in sizes]
     const_bytes = sum(word_bytes) + sum(entry_bytes)
     fit = len(groups) == 1 or (sum(word_bytes) <= weights.size and sum(entry_bytes) <= params.size)
-    target_bytes = channels if kernel.pool is not None else out_bytes
+    target_bytes = channels if kernel.reduced else out_bytes
 
     loaded_lines = sum(stop - start for start, stop in (input_lines(kernel, *strip) for strip in strips))
     source_total = 0 if residency.source else cin * in_w * loaded_lines
     second_total = 0 if kernel.residual is None or residency.residual else kernel.residual.size
-    target_total = 0 if residency.target else cout if kernel.pool is not None else cout * height * width
+    target_total = 0 if residency.target else cout if kernel.reduced else cout * height * width
     cycles = 0
     for count, (n, rest) in _distinct(cout, channels):
         for times, (h, tail) in _distinct(height, lines):

@@ -37,8 +37,7 @@ def gemm_losses(config: AcceleratorConfig, instruction: Instruction, steps: int,
     first_out
         From a tile's last step to its first row at the result writer.
     """
-    second = instruction["res"] != ResidualOp.NONE
-    if not second or not shared_share(config, instruction):
+    if not ResidualOp(instruction["res"]).reads or not shared_share(config, instruction):
         return 0
     tiles = _Tiles(config, instruction)
     warm = -(-first_out // max(steps, 1)) + 1  # tiles until the rows of the first one come
@@ -120,7 +119,7 @@ def shared_share(config: AcceleratorConfig, instruction: Instruction) -> float:
 
     GEMM reads all input channels for every tile; the other modes walk through both tensors side by side.
     """
-    if instruction["res"] == ResidualOp.NONE:
+    if not ResidualOp(instruction["res"]).reads:
         return 0.0
     first, second = _operand_banks(config, instruction), _second_banks(config, instruction)
     if _dense(instruction):
@@ -139,7 +138,7 @@ def read_share(config: AcceleratorConfig, instruction: Instruction, reads: int, 
         That they take.
     """
     used = reads * _histogram(config, _operand_banks(config, instruction))
-    if instruction["res"] != ResidualOp.NONE:
+    if ResidualOp(instruction["res"]).reads:
         used += rows * _histogram(config, _second_banks(config, instruction))
     return np.minimum(used / max(cycles, 1), 1.0)
 

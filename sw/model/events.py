@@ -10,7 +10,7 @@ from hw.spec.config import SUB_BANKS, AcceleratorConfig
 from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
 from sw.compiler.traffic import loaded_bytes, stored_bytes
-from sw.model.execute import ExecCycles, exec_cycles
+from sw.model.execute import ExecCycles, exec_cycles, pooled_vectors
 
 __all__ = ["Events", "count_events", "parameter_line_bytes", "weight_line_bytes"]
 
@@ -90,10 +90,15 @@ def count_events(
 
 def _exec(config: AcceleratorConfig, item: Instruction, cost: ExecCycles) -> Events:
     outputs = item["cout"] * item["out_h"] * item["out_w"]
-    second = item["res"] != ResidualOp.NONE
+    second = ResidualOp(item["res"]).reads
     reads = cost.reads + (cost.rows if second else 0)
+    beside = item["res"] == ResidualOp.POOL
     # pooled: a byte per channel instead of rows of pixels
-    writes, length = (item["cout"], 1.0) if item["gap"] else (cost.rows, outputs / cost.rows)
+    writes, length = (item["cout"], 1.0) if item["gap"] and not beside else (cost.rows, outputs / cost.rows)
+    written = writes * _words(config, length)
+    if beside:
+        vectors = pooled_vectors(config, item)
+        written += vectors * _words(config, item["cout"] / vectors)
     array = item["mode"] not in (Mode.VEC, Mode.MAX)
     clocked = max(cost.reads, cost.steps) * config.rows * _OPERAND_BITS + cost.drain_moves * _DRAIN_BITS
     return Events(
@@ -101,7 +106,7 @@ def _exec(config: AcceleratorConfig, item: Instruction, cost: ExecCycles) -> Eve
         comparisons=cost.reads * config.cols if item["mode"] == Mode.MAX else 0,
         outputs=outputs,
         second_operands=outputs if second else 0,
-        scratchpad_words=reads * SUB_BANKS + writes * _words(config, length),
+        scratchpad_words=reads * SUB_BANKS + written,
         weight_lines=cost.steps,
         parameter_lines=cost.rows,
     )

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode
+from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp
 from sw.model.banks import gemm_losses, shared_share
 
-__all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages"]
+__all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages", "pooled_vectors"]
 
 FIRST_STEP = 5
 """From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes."""
@@ -33,6 +33,9 @@ POOLING = 5
 
 WRITE = 3
 """Register before the output stage, and the write itself until it is visible."""
+
+COLLECT = 2
+"""From the last pooled byte beside a map until the vectors of these bytes are written."""
 
 _RADIX = 8
 """Lanes that pooling adds in a cycle."""
@@ -112,6 +115,11 @@ def lane_sum_stages(lanes: int) -> int:
     return stages
 
 
+def pooled_vectors(config: AcceleratorConfig, instruction: Instruction) -> int:
+    """Return the vectors in which an EXEC writes pooled bytes beside a map."""
+    return -(-instruction["cout"] // config.cols)
+
+
 def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycles:
     """Return the cycles of an EXEC on its own."""
     mode, extra = instruction["mode"], int(config.pipeline_mac)
@@ -139,6 +147,8 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         spare = walk.first + 1 + walk.rest - walk.reads
         lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
     pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
+    if instruction["res"] == ResidualOp.POOL:
+        pooling += COLLECT + pooled_vectors(config, instruction)
     return ExecCycles(
         begin=begin,
         first=walk.first,

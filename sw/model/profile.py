@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode
+from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp
 from hw.spec.program import Layer, Program
 from sw.compiler.traffic import LayerTraffic, traffic
 from sw.model.channels import Memory
@@ -197,9 +197,16 @@ def _layer(
         loaded=moved.loaded,
         stored=moved.stored,
         read=sum(cost.reads for cost in costs) * lanes,
-        written=sum(item["cout"] * (1 if item["gap"] else item["out_h"] * item["out_w"]) for item in execs),
+        written=sum(map(_written, execs)),
         energy=energy(config, count_events(config, instructions, layer.macs, costs), share.cycles, table),
     )
+
+
+def _written(item: Instruction) -> int:
+    """Return the bytes an EXEC writes."""
+    beside = item["res"] == ResidualOp.POOL
+    pixels = item["out_h"] * item["out_w"] if beside or not item["gap"] else 0
+    return item["cout"] * (pixels + item["gap"])
 
 
 def _inputs(item: Instruction) -> int:
