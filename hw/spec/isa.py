@@ -102,7 +102,7 @@ class Activation(enum.IntEnum):
 
 
 class ResidualOp(enum.IntEnum):
-    """Use of res_base: a map to add, one byte per channel to multiply with (squeeze-and-excite gate), or pooled bytes."""
+    """Use of res_base: a map to add, a byte per channel to multiply with (squeeze-and-excite gate), or pooled bytes."""
 
     NONE = 0
     ADD = 1
@@ -213,7 +213,7 @@ EXEC = FieldTable(
         ),
         Field("res_zp", 8, "second operand's zero point", signed=True),
         Field("res_mult", 16, "ADD: second operand's multiplier, in units of 2**-post_shift"),
-        Field("gap", 1, "global average pooling: write one byte per channel instead of the map (res = POOL: besides it)"),
+        Field("gap", 1, "global average pooling: write one byte per channel instead of the map (POOL: besides it)"),
         Field("gap_bias", 26, "added to the sum of all output pixels of a channel", signed=True),
         Field("gap_mult", 16, "multiplier of the pooled sum"),
         Field("gap_shift", 6, "right shift of the pooled sum"),

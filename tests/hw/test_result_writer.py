@@ -41,6 +41,7 @@ RESIDUAL = {"res": ResidualOp.ADD, "res_base": 9007, "res_zp": -9, "res_mult": 7
 GATE = {"res": ResidualOp.SCALE, "res_base": 9007, "res_zp": -128, "post_shift": 8}
 CURVE = {"act": Activation.HSWISH, "act_offset": 30, "act_limit": 60, "post_shift": 6}
 POOL = {"gap": 1, "gap_bias": -77, "gap_mult": 40_000, "gap_shift": 19, "gap_zp": -5}
+BESIDE = POOL | {"res": ResidualOp.POOL, "res_base": 9007}
 SHAPES = {
     "gemm": fields(),
     "gemm-stride": fields(sx=2, kw=2, **RESIDUAL),
@@ -61,6 +62,10 @@ SHAPES = {
     "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, kw=2, **POOL, **RESIDUAL),
     "lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **POOL),
     "vec-pool": fields(mode=Mode.VEC, cout=3, **POOL),
+    "gemm-pool-map": fields(**BESIDE),
+    "channels-pool-map": fields(mode=Mode.STOS_CH, sx=2, kw=2, cout=11, **{**CURVE, **BESIDE}),
+    "lines-pool-map": fields(mode=Mode.STOS_LN, cout=9, out_h=5, **BESIDE),
+    "vec-pool-map": fields(mode=Mode.VEC, cout=8, out_w=2, out_h=1, **BESIDE),
     "one": fields(cout=1, out_w=1, out_h=1),
     "segments": fields(seg=2, seg_gap=1, out_w=4),
     "segments-missing": fields(seg=2, seg_missing=2, out_w=3, out_h=3, **GATE),
@@ -68,6 +73,7 @@ SHAPES = {
     "segments-lines": fields(mode=Mode.STOS_LN, cout=3, out_h=7, seg=1, seg_missing=2, out_w=4),
     "segments-lines-pool": fields(mode=Mode.STOS_LN, cout=3, out_h=7, seg=2, seg_gap=1, seg_missing=4, out_w=4, **POOL),
     "segments-vec-pool": fields(mode=Mode.VEC, cout=3, out_h=5, seg=2, seg_gap=1, seg_missing=2, out_w=4, **POOL),
+    "segments-lines-pool-map": fields(mode=Mode.STOS_LN, cout=3, seg=2, seg_gap=1, out_w=4, **BESIDE),
     "segments-max": fields(mode=Mode.MAX, cout=3, seg=3, seg_gap=2, seg_missing=1, out_w=3),
 }
 PACKED = [name for name in SHAPES if name.startswith("segments")]
@@ -77,6 +83,10 @@ CONFIGS = {"3x4": small(3, 4), "4x5-pipe": small(4, 5, pipeline_mac=True), "1x2"
 def halved(f: dict[str, int]) -> bool:
     """Whether tiles are computed at stride 1 and every second column kept."""
     return f["sx"] == 2 and f["kw"] > 1 and f["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+
+
+def reads_second(f: dict[str, int]) -> bool:
+    return f.get("res") in (ResidualOp.ADD, ResidualOp.SCALE)
 
 
 def places(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Place]:
@@ -189,7 +199,7 @@ class Bench:
         for place, row in zip(self.places, self.rows, strict=True):
             param = self.params[f["p_base"] + place.channel]
             options = {}
-            if f.get("res"):
+            if reads_second(f):
                 at, count = self.operand(place)
                 name = "gate" if f["res"] == ResidualOp.SCALE else "residual"
                 options = {name: self.act[at : at + count], "res_zp": f["res_zp"], "res_mult": f.get("res_mult", 0)}
@@ -219,17 +229,20 @@ def check(bench: Bench) -> None:
     f = bench.fields
     outputs = bench.outputs()
     assert bench.entries == [f["p_base"] + place.channel for place in bench.places]
-    asked = [bench.operand(place) for place in bench.places] if f.get("res") else []
+    asked = [bench.operand(place) for place in bench.places] if reads_second(f) else []
     assert bench.residuals == [(addr, 0, count, f["res_zp"] % 256) for addr, count in asked]
+    filled = [[f["out_zp"] if q is None else q for q in row] for row in outputs]
+    want = [(f["out_base"] + bench.offset(p), row) for p, row in zip(bench.places, filled, strict=True)]
     if f.get("gap"):
         totals: dict[int, int] = {}  # channels are complete in ascending order
         for place, row in zip(bench.places, outputs, strict=True):
             totals[place.channel] = totals.get(place.channel, 0) + sum(q for q in row if q is not None)
         pool = {name: f[f"gap_{name}"] for name in ("bias", "mult", "shift", "zp")}
-        want = [(f["out_base"] + c * f["out_cs"], [int(NUMERICS.pool(t, **pool))]) for c, t in totals.items()]
-    else:
-        filled = [[f["out_zp"] if q is None else q for q in row] for row in outputs]
-        want = [(f["out_base"] + bench.offset(p), row) for p, row in zip(bench.places, filled, strict=True)]
+        means, cols = [int(NUMERICS.pool(total, **pool)) for total in totals.values()], bench.config.cols
+        if f.get("res") == ResidualOp.POOL:
+            want += [(f["res_base"] + c, means[c : c + cols]) for c in range(0, len(means), cols)]
+        else:
+            want = [(f["out_base"] + c * f["out_cs"], [mean]) for c, mean in enumerate(means)]
     assert bench.writes == want
     assert not bench.errors
     # a read that is accepted in the cycle after `done` or later sees the last write
@@ -247,6 +260,7 @@ def test_rows_at_random_spacing(name: str) -> None:
     [
         *("gemm", "channels-pool-stride", "lines-stride", "lines-pool", "vec-pool"),
         *("gemm-gate", "lines-gate", "channels-curve-add", "max"),
+        *("channels-pool-map", "lines-pool-map", "vec-pool-map"),
     ],
 )
 def test_a_row_every_cycle(name: str) -> None:
@@ -266,12 +280,14 @@ BEYOND = 16 * 1024 - 4 * 61 - 2
         ({**GATE, "res_base": 16 * 1024 - 4}, 16 * 1024),
         ({"out_base": BEYOND}, 16 * 1024),
         ({"out_base": 16 * 1024 - 4 * 61, **POOL}, 16 * 1024),
+        ({"out_base": BEYOND, **BESIDE}, 16 * 1024),
+        ({**BESIDE, "res_base": 16 * 1024 - 4}, 16 * 1024),
     ],
-    ids=["param", "residual", "gate", "result", "pooled"],
+    ids=["param", "residual", "gate", "result", "pooled", "map", "beside"],
 )
 def test_first_address_beyond_its_memory(values: dict[str, int], first_error: int) -> None:
     """One byte or entry too few is an error, named by the address; nothing is written beyond."""
-    name = next(key for key in ("p_base", "res_base", "out_base") if key in values)
+    name = next(key for key in ("p_base", "out_base", "res_base") if key in values)
     config, line = CONFIGS["1x2"], fields(out_w=3, out_h=1)
     short = Bench(config, {**line, **values}, seed=1, dense=True)
     assert short.run().errors[0] == first_error

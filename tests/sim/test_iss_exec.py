@@ -67,13 +67,15 @@ def finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruct
         out_zp=ins["out_zp"], q_lo=ins["q_lo"], q_hi=ins["q_hi"], post_shift=ins["post_shift"], **more,
     )  # fmt: skip
     inside = in_segments(ins, y, x)
+    beside = ins["res"] == ResidualOp.POOL
+    if beside or not ins["gap"]:
+        after[ins["out_base"] + place] = np.where(inside, q, ins["out_zp"])
     if ins["gap"]:
         sums = (q.astype(np.int64) * inside).sum(axis=(1, 2))
-        after[ins["out_base"] + np.arange(cout) * ins["out_cs"]] = NUMERICS.pool(
+        base, stride = (ins["res_base"], 1) if beside else (ins["out_base"], ins["out_cs"])
+        after[base + np.arange(cout) * stride] = NUMERICS.pool(
             sums, bias=ins["gap_bias"], mult=ins["gap_mult"], shift=ins["gap_shift"], zp=ins["gap_zp"]
         )
-    else:
-        after[ins["out_base"] + place] = np.where(inside, q, ins["out_zp"])
 
 
 def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: Instruction, acc: np.ndarray) -> None:
@@ -107,11 +109,12 @@ def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: 
                 q = ins["out_zp"]
             else:
                 total += q
-            if not ins["gap"]:
+            if not ins["gap"] or ins["res"] == ResidualOp.POOL:
                 after[ins["out_base"] + c * ins["out_cs"] + y * ins["out_pitch"] + x] = q
         if ins["gap"]:
             mean = saturate(rshift_round((total + ins["gap_bias"]) * ins["gap_mult"], ins["gap_shift"]), 24)
-            after[ins["out_base"] + c * ins["out_cs"]] = clamp(mean + ins["gap_zp"], -128, 127)
+            place = ins["res_base"] + c if ins["res"] == ResidualOp.POOL else ins["out_base"] + c * ins["out_cs"]
+            after[place] = clamp(mean + ins["gap_zp"], -128, 127)
 
 
 def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.ndarray, ins: Instruction) -> np.ndarray:

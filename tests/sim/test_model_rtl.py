@@ -14,14 +14,16 @@ from hw.exec_unit import OPERAND_LATENCY
 from hw.load_unit import LoadUnit
 from hw.output_stage import OutputStage
 from hw.pe import mac_latency
+from hw.pooled_bytes import PooledBytes
 from hw.pooling import Pooling
 from hw.ports import WriteSignature
 from hw.result_writer import ResultWriter
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Queue, ResidualOp
+from hw.spec.isa import Activation, Queue, ResidualOp
 from hw.spec.program import Program
 from sim import model_accuracy, random_runs
 from sim.backend import Int8Array
+from sim.random_draw import Draw
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.model import LATENCY
 from sw.compiler import compile_graph
@@ -109,7 +111,12 @@ def test_real_layers(backend: VerilatorBackend) -> None:
 def test_execs_back_to_back(backend: VerilatorBackend, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every start and end, in all changes of mode; without second operands, whose reads take the operands' bank."""
     draw_operation = random_runs.random_operation
-    monkeypatch.setattr(random_runs, "random_operation", lambda draw: (ResidualOp.NONE, *draw_operation(draw)[1:]))
+
+    def without_second(draw: Draw) -> tuple[ResidualOp, Activation, int]:
+        res, act, gap = draw_operation(draw)
+        return ResidualOp.NONE if res.reads else res, act, gap
+
+    monkeypatch.setattr(random_runs, "random_operation", without_second)
     program = random_runs.random_run(backend.config, seed)
     backend.set_memory(latency=64)
     traces = [backend.run(program, {}).trace, timeline(program, Memory(latency=64)).trace]
@@ -141,6 +148,7 @@ def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     for cols in (4, 16, 64, 65):
         pooling = Pooling(cols, config.rows, pipeline=pipelined)
         assert pooling.latency == execute.lane_sum_stages(cols) + execute.POOLING + extra
+    assert execute.COLLECT + 1 == PooledBytes.LATENCY
     assert 1 + 1 + WriteSignature.WRITE_LATENCY == execute.WRITE
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
-from hw.spec.isa import Instruction, Mode, Opcode
+from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp
 from sw.model.execute import FIRST_LOAD, FIRST_STEP, exec_cycles, lane_sum_stages
 
 CONFIGS = [PRESETS["tiny"], AcceleratorConfig(rows=6, cols=10), AcceleratorConfig(rows=16, cols=16, pipeline_mac=True)]
@@ -70,3 +70,13 @@ def test_pooling_takes_longer() -> None:
     pooled = exec_cycles(config, Instruction(Opcode.EXEC, {**fields, "gap": 1}))
     assert pooled.last_step == plain.last_step
     assert pooled.done - plain.done == lane_sum_stages(16) + 5 == 7
+
+
+@pytest.mark.parametrize(("cout", "vectors"), [(1, 1), (16, 1), (17, 2), (480, 30)])
+def test_pooled_bytes_beside_a_map_come_last(cout: int, vectors: int) -> None:
+    config = PRESETS["edge16"]
+    fields = {"mode": int(Mode.VEC), "cout": cout, "out_h": 2, "out_w": 5, "kh": 1, "kw": 1, "sx": 1, "sy": 1, "gap": 1}
+    alone = exec_cycles(config, Instruction(Opcode.EXEC, fields))
+    beside = exec_cycles(config, Instruction(Opcode.EXEC, {**fields, "res": int(ResidualOp.POOL)}))
+    assert (beside.last_step, beside.reads) == (alone.last_step, alone.reads)
+    assert beside.done - alone.done == 2 + vectors
