@@ -60,7 +60,7 @@ def test_names_of_values_and_values_without_name(tmp_path: Path, capsys: pytest.
     assert disasm.main([str(tmp_path / "names")]) == 0
     assert [line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:-1]] == [
         ["EXEC", "mode=max", "act=hswish", "res=scale"],
-        ["EXEC", "mode=7", "act=3", "res=3"],
+        ["EXEC", "mode=7", "act=3", "res=pool"],
     ]
     assert disasm.main([str(tmp_path / "names"), "--json"]) == 0
     named, unnamed = (item["fields"] for item in json.loads(capsys.readouterr().out)[1:-1])
