@@ -65,7 +65,7 @@ def test_names_of_values_and_values_without_name(tmp_path: Path, capsys: pytest.
     assert disasm.main([str(tmp_path / "names"), "--json"]) == 0
     named, unnamed = (item["fields"] for item in json.loads(capsys.readouterr().out)[1:-1])
     assert [named[name] for name in fields] == ["MAX", "HSWISH", "SCALE"]
-    assert [unnamed[name] for name in fields] == [7, 3, 3]
+    assert [unnamed[name] for name in fields] == [7, 3, "POOL"]
 
 
 def test_json_encodes_back_to_the_program(program: Program, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
