@@ -56,7 +56,7 @@ def test_they_vary() -> None:
     assert min(seen["pad_x"]) < 0 > min(seen["pad_y"])
     assert {"gap", "overlap", "depthwise", "fold"} <= set(seen)
     assert seen["seg"] >= {1, 2, 3, 4} and {1, 2} <= seen["seg_gap"] and {1, 2, 3} <= seen["seg_missing"]
-    assert seen["res"] == {ResidualOp.ADD, ResidualOp.SCALE}
+    assert seen["res"] == {ResidualOp.ADD, ResidualOp.SCALE, ResidualOp.POOL}
     assert seen["act"] == {Activation.HSWISH}
     assert max(seen["post_shift"]) > 16
     assert 1 in seen["in_h"] and 1 in seen["out_w"] and max(seen["out_w"]) > 2 * TINY.cols

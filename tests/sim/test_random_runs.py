@@ -59,6 +59,7 @@ def test_they_vary() -> None:
         for res, act in ((0, 0), (ResidualOp.ADD, 0), (ResidualOp.SCALE, 0), (0, Activation.HSWISH), (1, 1)):
             assert stages[mode, res, act, 0], (mode, res, act)
         assert sum(count for (m, _, _, gap), count in stages.items() if m == mode and gap) > 2
+        assert stages[mode, ResidualOp.POOL, 0, 1] > 0
     assert any(i["res"] == ResidualOp.ADD and i["res_base"] == i["out_base"] for run in runs for i in run)
 
 
