@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -99,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = Options(not args.no_synth, not args.no_pnr, args.seed, args.allow_timing_failure)
         out = args.out or Path("build") / args.board
         figures = build(request, out, options, tell)
+    except KeyboardInterrupt:
+        print("hw.build: interrupted; finished stages are kept", file=sys.stderr)
+        return 130
     except ConfigError as error:
         print(f"hw.build: invalid configuration: {error}", file=sys.stderr)
         return 2
@@ -123,4 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C does: ends the tool that runs, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

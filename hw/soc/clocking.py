@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from hw.soc.errors import BuildError
 
@@ -38,6 +39,7 @@ def _best(given: float, wanted: float, candidates: list[Dividers], name: str) ->
     return best
 
 
+@cache
 def ecp5_pll(given: float, wanted: float) -> Dividers:
     """Return the dividers of an EHXPLLL with feedback from its output (oscillator 400 to 800 MHz).
 
@@ -58,6 +60,7 @@ def ecp5_pll(given: float, wanted: float) -> Dividers:
     return _best(given, wanted, candidates, "the ECP5's PLL")
 
 
+@cache
 def xc7_mmcm(given: float, wanted: float) -> Dividers:
     """Return the dividers of an MMCME2_BASE (oscillator 600 to 1200 MHz, as every speed grade allows).
 

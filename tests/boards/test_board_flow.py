@@ -21,6 +21,9 @@ def test_bitstream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = json.loads(capsys.readouterr().out)
     assert figures["stage"] == "pnr" and figures["timing_met"] and figures["fmax_mhz"] >= 25
     assert 2000 < figures["luts"] < figures["available"]["luts"] and figures["dsps"] >= 8 and figures["brams"] >= 8
+    report = json.loads((tmp_path / "report.json").read_text())["utilization"]
+    cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
+    assert tuple(report[cell]["available"] for cell in cells) == BOARDS["ulx3s_85f"].available
     bitstream = (tmp_path / figures["bitstream"]).read_bytes()
     assert b"LFE5U-85F" in bitstream[:200] and len(bitstream) > 100_000
     assert cli.main(options) == 0

@@ -320,3 +320,13 @@ endmodule
     assert starts[1] == 10 + 9 and starts[3] - starts[2] >= 9
 
 
+
+
+def test_the_page_names_every_board() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text()
+    for item in BOARDS.values():
+        config = item.config
+        memories = f"{config.act_kib} + {config.weight_kib} KiB, {config.param_entries} channels"
+        shape = f"{config.rows}x{config.cols} ST-OS, {memories}"
+        row = f"| `{item.name}` | {item.title} | {shape} | {item.memory_kib} KiB |"
+        assert f"{row} {item.clock_mhz:g} MHz |" in page
