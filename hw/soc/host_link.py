@@ -32,7 +32,7 @@ from hw.spec.link import (
     identity,
 )
 
-__all__ = ["HostLink"]
+__all__ = ["HEADER_LAYOUT", "HostLink"]
 
 HEADER_LAYOUT = data.StructLayout({"command": 8, "sequence": 8, "address": 32, "length": 16})
 """The request's header, bit for bit :data:`hw.spec.link.REQUEST_HEADER`."""
