@@ -95,6 +95,15 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def formal(session: nox.Session) -> None:
+    """Prove queues, tokens and AXI ports; break every property once (arguments: only hw.formal, with them)."""
+    session.run(python(session), "-m", "hw.formal", *session.posargs, external=True)
+    if not session.posargs:
+        env = {"ROWCAST_FORMAL_MUTANTS": "all"}
+        session.run(python(session), "-m", "pytest", "-q", "tests/hw/test_formal_mutants.py", env=env, external=True)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run a trained FuSe network on generated RTL (arguments go to the demo)."""
     session.run(python(session), "-m", "sim.demo", *(session.posargs or ["--json"]), external=True)

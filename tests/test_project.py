@@ -42,6 +42,7 @@ PROVIDES = {
     "pyserial": ["serial"],
     "cocotb": ["cocotb", "cocotb_tools"],
     "cocotbext-axi": ["cocotbext"],
+    "pyvcd": ["vcd"],
 }
 """Import names of distributions that do not import under their own name."""
 

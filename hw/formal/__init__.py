@@ -1,0 +1,1 @@
+"""Formal verification of the control blocks: ``python -m hw.formal``."""
