@@ -150,7 +150,8 @@ class Fuser:
             group = self.kernels[first:stop]
             height = group[-1].map_shape[1]
             heights = sorted({-(-height // parts) for parts in range(1, height + 1)}, reverse=True)
-            cuts = [progress(group, lines) for lines in heights]
+            # a short first strip is loaded, a short last one stored in less time, in which nothing runs
+            cuts = [progress(group, lines, short_first=first) for lines in heights for first in _shorts(height, lines)]
             self._pieces[first, stop] = [pieces for pieces in cuts if _expressible(group, pieces)]
         return self._pieces[first, stop]
 
@@ -272,6 +273,11 @@ def single_cost(kernel: Kernel, tiling: Tiling, config: AcceleratorConfig, on_ch
     """Return the cycles of a kernel by itself, comparable with those of a group."""
     moved = sum(view.size for view in views_of(kernel) if not on_chip(view.storage)) / config.axi_bytes
     return tiling.cost + _LOST * moved + drain_cycles(config, kernel.mode, kernel.map_shape[0])
+
+
+def _shorts(height: int, lines: int) -> tuple[bool, ...]:
+    """Return whether the first of the strips may be shorter than the others, and whether it may not."""
+    return (True, False) if height % lines else (False,)
 
 
 def _reads(kernel: Kernel, before: Kernel) -> bool:

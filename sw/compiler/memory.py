@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 
-__all__ = ["Arena", "Ring"]
+__all__ = ["Arena", "Fit", "Ring"]
 
 Range = tuple[int, int]
 
 FOREVER = 1 << 30
 """Until when the ends of memory are there."""
+
+
+class Fit(IntEnum):
+    """How a range is placed where several places would do, the easiest way first."""
+
+    LOW = 0
+    """Apart from others, at low addresses."""
+
+    HIGH = 1
+    """Apart from others, at high addresses, where low ones have left the rest in pieces."""
+
+    TIGHT = 2
+    """Beside what is free last, so that the rest stays in one piece."""
 
 
 class Arena:
@@ -44,7 +58,7 @@ class Arena:
         return -(-size // self.align) * self.align
 
     def allocate(
-        self, size: int, apart_from: Iterable[Range] = (), *, until: int = 0, tight: bool = False
+        self, size: int, apart_from: Iterable[Range] = (), *, until: int = 0, fit: Fit = Fit.LOW
     ) -> int | None:
         """Take `size` bytes, in as few as possible of the banks that the ranges `apart_from` use.
 
@@ -52,17 +66,17 @@ class Arena:
         ----------
         until
             When they will be free again, in any measure of time.
-        tight
-            Rather than apart, lie beside what is free last, so that the rest stays in one piece.
+        fit
+            Which of the places to take; with TIGHT rather than apart.
 
         Returns
         -------
         int or None
-            First byte (the lowest of equally good places), or None if no gap is large enough.
+            First byte, or None if no gap is large enough.
         """
         size = self.room(size)
         others = [set(self._banks(start, end)) for start, end in apart_from]
-        best: tuple[int, int] | None = None
+        best: tuple[tuple[int, int], int] | None = None
         for low, high in self._gaps():
             if high - low < size:
                 continue
@@ -70,11 +84,11 @@ class Arena:
             first_bank = -(-low // self.bank) * self.bank
             for place in {low, last, *range(first_bank, last + 1, self.bank)}:
                 banks = set(self._banks(place, place + size))
-                score = (sum(len(banks & other) for other in others), place)
-                if tight:
+                score = (sum(len(banks & other) for other in others), -place if fit == Fit.HIGH else place)
+                if fit == Fit.TIGHT:
                     score = (-max(self._edge(low, place), self._edge(high, place + size)), place)
-                if best is None or score < best:
-                    best = score
+                if best is None or score < best[0]:
+                    best = score, place
         if best is None:
             return None
         self._until[best[1]] = until

@@ -11,8 +11,8 @@ from sw.compiler.errors import CompileError
 from sw.compiler.fusion import Choice, Fuser, single_cost
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel
-from sw.compiler.memory import Arena
-from sw.compiler.storage import Storage, views_of
+from sw.compiler.memory import Arena, Fit
+from sw.compiler.storage import Storage, reads_of, views_of
 from sw.compiler.tiling import Residency, Tiling, tilings
 from sw.compiler.views import View
 
@@ -163,13 +163,12 @@ class _Planner:
         CompileError
             If a kernel does not fit.
         """
-        storages, tight = self.fresh(), set[str]()
+        storages, fits = self.fresh(), dict[str, Fit]()
         while True:
             try:
-                return storages, self._place(storages, (), tight)
+                return storages, self._place(storages, (), fits)
             except _DoesNotFit as failure:
-                if not failure.live <= tight:
-                    tight |= failure.live
+                if _harder(fits, failure.live):
                     continue
                 victim = self._victim(range(failure.index, failure.index + 1), storages)
                 if victim is None:
@@ -187,17 +186,16 @@ class _Planner:
         fuser = Fuser(self.kernels, storages, self.config, self.tilings)
         paths = [fuser.path(low, high) for low, high in fuser.regions()]
         groups = tuple(group for path in paths for group in path.groups)
-        spilled, tight = {name for path in paths for name in path.spilled}, set[str]()
+        spilled, fits = {name for path in paths for name in path.spilled}, dict[str, Fit]()
         while groups:
             trial = self.fresh()
             for name, storage in trial.items():
                 storage.windowed = any(low <= storage.first and storage.last < high for low, high in groups)
                 storage.resident = name not in spilled and not storage.windowed
             try:
-                found = self._place(trial, groups, tight)
+                found = self._place(trial, groups, fits)
             except _DoesNotFit as failure:
-                if not failure.live <= tight:
-                    tight |= failure.live
+                if _harder(fits, failure.live):
                     continue
                 group = next((g for g in groups if g[0] <= failure.index < g[1]), None)
                 victim = self._victim(range(*group or (failure.index, failure.index + 1)), trial)
@@ -228,8 +226,8 @@ class _Planner:
         live = [storage for storage in live if not storage.pinned]
         return max(live, key=lambda s: (s.name not in touched, s.size), default=None)
 
-    def _place(self, storages: dict[str, Storage], groups: Groups, tight: set[str]) -> Plans:
-        """Place tensors and buffers, those of `tight` closely, the others in different banks.
+    def _place(self, storages: dict[str, Storage], groups: Groups, fits: dict[str, Fit]) -> Plans:
+        """Place tensors and buffers, those not in `fits` the easiest way.
 
         Raises
         ------
@@ -240,13 +238,14 @@ class _Planner:
         arena = Arena(config.act_bytes, config.act_bank_bytes, config.axi_bytes)
         fuser = Fuser(self.kernels, storages, config, self.tilings)
         plans: Plans = []
-        # a tensor should lie apart from all that some kernel reads or writes together with it, later ones included
+        # a tensor should lie apart from all that some kernel reads together with it, later ones included: a bank has
+        # one port to read and one to write
         met: dict[str, list[View]] = {name: [] for name in storages}
         for storage in storages.values():
             storage.base = -1
         for kernel in self.kernels:
-            for view in views_of(kernel):
-                met[view.storage] += [other for other in views_of(kernel) if other.storage != view.storage]
+            for view in reads_of(kernel):
+                met[view.storage] += [other for other in reads_of(kernel) if other.storage != view.storage]
         stops = dict(groups)
         index = 0
         while index < len(self.kernels):
@@ -255,13 +254,13 @@ class _Planner:
                 storage = storages[view.storage]
                 if storage.resident and storage.base < 0:
                     alive = [other for other in met[storage.name] if storages[other.storage].last >= index]
-                    apart, close = _ranges(alive, storages), storage.name in tight
-                    place = arena.allocate(storage.size, apart, until=storage.last, tight=close)
+                    fit = fits.get(storage.name, Fit.LOW)
+                    place = arena.allocate(storage.size, _ranges(alive, storages), until=storage.last, fit=fit)
                     if place is None:
                         raise _DoesNotFit(index, storage.size, _live(storages, index, stop))
                     storage.base = place
             if index in stops:
-                plans.append(self._fit_group(index, stop, fuser, storages, arena, tight))
+                plans.append(self._fit_group(index, stop, fuser, storages, arena, fits))
             else:
                 plans.append(_fit(index, self.kernels[index], self._choices(index, storages), storages, arena))
             for storage in storages.values():
@@ -280,7 +279,7 @@ class _Planner:
         return self.tilings(index, residency)
 
     def _fit_group(
-        self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena, tight: set[str]
+        self, first: int, stop: int, fuser: Fuser, storages: dict[str, Storage], arena: Arena, fits: dict[str, Fit]
     ) -> GroupPlan:
         """Take the cheapest way to run a group whose windows find room."""
         kernels = tuple(self.kernels[first:stop])
@@ -288,33 +287,42 @@ class _Planner:
         live = _live(storages, first, stop)
         for percent in (100, 90, 80, 65, 50):
             for choice in fuser.choices(first, stop, resident, arena.free_bytes * percent // 100):
-                for close in (False, True):
-                    placed = _windows(kernels, choice, storages, arena.copy(), close=close)
+                for fit in (Fit.LOW, Fit.TIGHT):
+                    placed = _windows(kernels, choice, storages, arena.copy(), fit)
                     if placed is not None:
                         return GroupPlan(first, kernels, choice, placed)
-            if not tight.issuperset(live):
+            if any(fits.get(name) != Fit.TIGHT for name in live):
                 break
         raise _DoesNotFit(first, arena.size, live)
 
 
 def _windows(
-    kernels: Sequence[Kernel], choice: Choice, storages: dict[str, Storage], arena: Arena, *, close: bool
+    kernels: Sequence[Kernel], choice: Choice, storages: dict[str, Storage], arena: Arena, fit: Fit
 ) -> dict[str, tuple[int, ...]] | None:
     """Return places for a group's windows, the largest first, beside each other or in different banks; None if none."""
     met: dict[str, dict[str, None]] = {}
     for kernel in kernels:
-        names = [view.storage for view in views_of(kernel)]
+        names = [view.storage for view in reads_of(kernel)]
         for name in names:
             met.setdefault(name, {}).update(dict.fromkeys(names))
     windows, placed = choice.schedule.windows, dict[str, tuple[int, ...]]()
     for name, window in sorted(windows.items(), key=lambda item: -item[1].size):
-        others = [(s.base, s.base + s.size) for other in met[name] if (s := storages[other]).resident]
-        others += [(base, base + windows[n].size) for n in met[name] if n in placed for base in placed[n]]
-        bases = [arena.allocate(window.size, others, tight=close) for _ in range(window.copies)]
+        others = [(s.base, s.base + s.size) for other in met.get(name, ()) if (s := storages[other]).resident]
+        others += [(base, base + windows[n].size) for n in met.get(name, ()) if n in placed for base in placed[n]]
+        bases = [arena.allocate(window.size, others, fit=fit) for _ in range(window.copies)]
         if None in bases:
             return None
         placed[name] = tuple(base for base in bases if base is not None)
     return placed
+
+
+def _harder(fits: dict[str, Fit], live: Iterable[str]) -> bool:
+    """Let tensors be placed the next harder way; return whether there was one for any of them."""
+    least = min((fits.get(name, Fit.LOW) for name in live), default=Fit.TIGHT)
+    if least == Fit.TIGHT:
+        return False
+    fits |= {name: Fit(least + 1) for name in live if fits.get(name, Fit.LOW) == least}
+    return True
 
 
 def _live(storages: dict[str, Storage], first: int, stop: int) -> list[str]:

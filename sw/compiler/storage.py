@@ -9,7 +9,7 @@ from hw.spec.isa import Region
 from sw.compiler.lower import Kernel
 from sw.compiler.views import View
 
-__all__ = ["Storage", "views_of"]
+__all__ = ["Storage", "reads_of", "views_of"]
 
 
 @dataclass
@@ -55,3 +55,8 @@ class Storage:
 def views_of(kernel: Kernel) -> list[View]:
     """Return the places that a kernel reads and writes."""
     return [view for view in (kernel.source, kernel.residual, kernel.target, kernel.beside) if view is not None]
+
+
+def reads_of(kernel: Kernel) -> list[View]:
+    """Return the places that a kernel reads."""
+    return [view for view in (kernel.source, kernel.residual) if view is not None]

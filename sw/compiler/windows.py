@@ -119,10 +119,14 @@ def _need(kernel: Kernel, storage: str, stop: int) -> int:
     return max((lines[1] for name, lines in _reads(kernel, (0, stop)) if name == storage), default=0) if stop else 0
 
 
-def progress(kernels: Sequence[Kernel], lines: int) -> list[list[Lines]]:
-    """Return the lines that each kernel computes in each strip, if the last kernel computes `lines` per strip."""
+def progress(kernels: Sequence[Kernel], lines: int, *, short_first: bool = False) -> list[list[Lines]]:
+    """Return the lines that each kernel computes in each strip, if the last kernel computes `lines` per strip.
+
+    If its lines are no multiple of that, one strip has fewer: the last one, or with `short_first` the first one.
+    """
     height = kernels[-1].map_shape[1]
     strips = range(-(-height // lines))
+    begin = height - lines * len(strips) if short_first else 0
     ends: list[list[int]] = [[] for _ in kernels]
     for index in reversed(range(len(kernels))):
         own, made = kernels[index].map_shape[1], kernels[index].target.storage
@@ -130,7 +134,7 @@ def progress(kernels: Sequence[Kernel], lines: int) -> list[list[Lines]]:
         if readers:
             asked = [max(_need(kernels[k], made, ends[k][strip]) for k in readers) for strip in strips]
         else:
-            asked = [min(own, -(-own * lines * (strip + 1) // height)) for strip in strips]
+            asked = [min(own, -(-own * (begin + lines * (strip + 1)) // height)) for strip in strips]
         ends[index] = [*asked[:-1], own]
     return [list(zip([0, *stops], stops, strict=False)) for stops in ends]
 
