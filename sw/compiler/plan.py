@@ -20,6 +20,9 @@ __all__ = ["GroupPlan", "KernelPlan", "Plan", "plan"]
 
 DRAM_ALIGN = 64
 
+_HARDEST = max(Fit)
+"""Until which tensors are placed in harder ways before one goes to DRAM."""
+
 
 @dataclass(frozen=True)
 class KernelPlan:
@@ -318,8 +321,8 @@ def _windows(
 
 def _harder(fits: dict[str, Fit], live: Iterable[str]) -> bool:
     """Let tensors be placed the next harder way; return whether there was one for any of them."""
-    least = min((fits.get(name, Fit.LOW) for name in live), default=Fit.TIGHT)
-    if least == Fit.TIGHT:
+    least = min((fits.get(name, Fit.LOW) for name in live), default=_HARDEST)
+    if least >= _HARDEST:
         return False
     fits |= {name: Fit(least + 1) for name in live if fits.get(name, Fit.LOW) == least}
     return True

@@ -14,6 +14,7 @@ from sw.compiler import compile_graph, optimise
 from sw.compiler.fusion import Fuser
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel, lower
+from sw.compiler.memory import Fit
 from sw.compiler.plan import GroupPlan, Groups, Plan, Plans, _DoesNotFit, _Planner, plan
 from sw.compiler.storage import Storage
 from sw.compiler.tiling import input_lines
@@ -148,6 +149,27 @@ def test_a_window_is_as_high_as_what_is_alive() -> None:
     assert windows[first].size == 15 * 8 * 8 + 24 * 8
 
 
+def test_the_first_strip_may_be_the_short_one() -> None:
+    build = Builder(1)
+    x = build.conv(build.input((4, 23, 8)), 16)
+    x = build.conv(x, 0, (3, 3), depthwise=True)
+    kernels, _ = lower(build.graph(build.conv(x, 4)), SMALL)
+    pieces = progress(kernels, 6, short_first=True)
+    assert pieces[0] == [(0, 6), (6, 12), (12, 18), (18, 23)]
+    assert pieces[1] == pieces[2] == [(0, 5), (5, 11), (11, 17), (17, 23)]
+    assert progress(kernels, 6)[2] == [(0, 6), (6, 12), (12, 18), (18, 23)]
+
+
+def test_a_group_that_loads_its_input_begins_with_its_short_strip() -> None:
+    """Nothing runs beside the first load."""
+    _, graph = two_blocks()
+    (group,) = groups(planned(graph, SMALL))
+    items, last = group.choice.schedule.items, len(group.kernels) - 1
+    assert items[0].opcode == Opcode.LOAD
+    heights = [item.lines[1] - item.lines[0] for item in items if item.opcode == Opcode.EXEC and item.kernel == last]
+    assert heights[0] < min(heights[1:])
+
+
 def test_a_group_keeps_what_is_between_its_kernels_off_dram(eager: list[GroupPlan]) -> None:
     build, graph = two_blocks()
     whole = compile_graph(graph, SMALL, fusion=False)
@@ -180,9 +202,9 @@ def test_where_a_kernel_beside_the_groups_does_not_fit_all_run_one_by_one(monkey
     assert groups(planned(graph, SMALL))
     place, refused = _Planner._place, []
 
-    def refuse(self: _Planner, storages: dict[str, Storage], groups: Groups, tight: set[str]) -> Plans:
+    def refuse(self: _Planner, storages: dict[str, Storage], groups: Groups, fits: dict[str, Fit]) -> Plans:
         if not groups:
-            return place(self, storages, groups, tight)
+            return place(self, storages, groups, fits)
         for storage in storages.values():
             storage.resident = False  # nothing is left to send to DRAM
         refused.append(next(i for i in range(len(self.kernels)) if not any(low <= i < high for low, high in groups)))

@@ -12,8 +12,9 @@ from hw.spec.isa import Opcode, Region, Target
 from sw.compiler import CompileError, compile_graph, optimise
 from sw.compiler.ir import Graph
 from sw.compiler.lower import lower
-from sw.compiler.memory import Arena, Ring
+from sw.compiler.memory import Arena, Fit, Ring
 from sw.compiler.plan import Plan, plan
+from sw.compiler.storage import Storage
 from sw.compiler.tiling import Residency, input_lines, tilings
 from tests.sw.ir_graphs import Builder
 
@@ -60,6 +61,13 @@ def test_arena_prefers_other_banks() -> None:
     assert arena.allocate(4000) is None
 
 
+def test_arena_places_high_among_equal_banks() -> None:
+    arena = Arena(4096, 1024, 8)
+    assert arena.allocate(1000, fit=Fit.HIGH) == 3096
+    assert arena.allocate(1000, [(3096, 4096)], fit=Fit.HIGH) == 2048
+    assert arena.allocate(100, fit=Fit.HIGH) == 2048 - 104
+
+
 def test_ring_wraps_and_stays_contiguous() -> None:
     ring = Ring(100, 4)
     assert [ring.allocate(size) for size in (30, 30, 30, 30, 100, 1)] == [0, 32, 64, 0, 0, 0]
@@ -79,18 +87,20 @@ def test_a_network_that_fits_touches_dram_only_at_its_ends() -> None:
     assert program.region_sizes[Region.WORK] == 0
 
 
-def test_input_output_and_residual_lie_in_different_banks() -> None:
+def _banks(storage: Storage, config: AcceleratorConfig) -> set[int]:
+    return set(range(storage.base // config.act_bank_bytes, -(-(storage.base + storage.size) // config.act_bank_bytes)))
+
+
+def test_input_and_residual_lie_in_different_banks() -> None:
     build = Builder(1)
     x = build.conv(build.input((8, 20, 20)), 8)
     y = build.conv(x, 24)
     y = build.conv(y, 8)
     config = PRESETS["edge8"]
     made = _plan(build.graph(build.add(x, y)), config)
-    for item in made.kernels:
-        views = [item.kernel.source, item.kernel.target]
-        views += [item.kernel.residual] if item.kernel.residual else []
-        banks = [made.storages[view.storage].base // config.act_bank_bytes for view in views]
-        assert len(set(banks)) == len(views)
+    (kernel,) = (item.kernel for item in made.kernels if item.kernel.residual is not None)
+    source, residual = (_banks(made.storages[view.storage], config) for view in (kernel.source, kernel.residual))
+    assert source.isdisjoint(residual)
 
 
 def test_a_shortcut_lies_apart_from_what_is_read_with_it_later() -> None:
@@ -103,12 +113,29 @@ def test_a_shortcut_lies_apart_from_what_is_read_with_it_later() -> None:
     made = _plan(build.graph(build.add(x, y)), config)
     last = made.kernels[-1].kernel
     assert last.residual is not None
-    source, residual = (made.storages[view.storage] for view in (last.source, last.residual))
-    banks = [
-        range(s.base // config.act_bank_bytes, (s.base + s.size - 1) // config.act_bank_bytes + 1)
-        for s in (source, residual)
-    ]
-    assert set(banks[0]).isdisjoint(banks[1])
+    source, residual = (_banks(made.storages[view.storage], config) for view in (last.source, last.residual))
+    assert source.isdisjoint(residual)
+
+
+@pytest.mark.parametrize("highest", list(Fit))
+def test_wide_blocks_that_nearly_fill_the_scratchpad_keep_all_on_chip(
+    highest: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hidden maps of 43 % each beside a shortcut of 7 %: the next shortcut must not lie between the next two."""
+    build = Builder(2)
+    x = build.conv(build.input((16, 14, 14)), 48)
+    for _ in range(2):
+        y = build.fuse(build.conv(x, 288), 3)
+        x = build.add(x, build.conv(y, 48))
+    config = PRESETS["edge8"]
+    monkeypatch.setattr("sw.compiler.plan._HARDEST", highest)
+    made = _plan(build.graph(build.conv(x, 8)), config, fusion=False)
+    spilled = [storage.name for storage in made.storages.values() if not storage.resident]
+    assert bool(spilled) == (highest == Fit.LOW)
+    if not spilled:
+        for kernel in (item.kernel for item in made.kernels if item.kernel.residual is not None):
+            source, residual = (made.storages[view.storage] for view in (kernel.source, kernel.residual))
+            assert len(_banks(source, config) & _banks(residual, config)) <= 1
 
 
 def test_whatever_does_not_fit_goes_through_dram_in_strips() -> None:
