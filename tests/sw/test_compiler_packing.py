@@ -168,7 +168,7 @@ def test_where_packed_planes_do_not_fit_the_plain_ones_are_taken() -> None:
     graph = seven(build)
     for size in (1, 2, 4, 8):
         program = compile_graph(graph, WIDE.twin(act_kib=size, act_banks=1))
-        assert any(i["seg"] for i in execs(program)) == (size == 8)
+        assert any(i["seg"] for i in execs(program)) == (size >= 4)
         want = run_integer(optimise(graph, program.config), program.config, inputs := build.values())
         got = IssBackend(program.config).run(program, inputs).outputs
         assert all(np.array_equal(got[name], want[name]) for name in got)
