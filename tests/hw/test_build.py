@@ -21,7 +21,9 @@ from hw.soc.flow import check_fit, ecp5_cells, xc7_cells
 from hw.soc.project import Request
 from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.yosys import run_yosys
+from sim.verilator.toolchain import find_toolchain
 
+WAIVERS = Path(__file__).parents[2] / "hw" / "lint" / "waivers.vlt"
 TINY = PRESETS["tiny"].twin(axi_addr_width=32)
 SMALL_SYSTEM = """\
 module rowcast_soc(input clk, input rst, input rx, output reg tx, output active, output irq, output link_error);
@@ -83,7 +85,7 @@ def test_default_configurations_fit_block_ram() -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_project_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every port has its pin, and Yosys accepts the whole with the vendor's primitives.
+    """Every port has its pin; Yosys accepts the whole with the vendor's primitives, Verilator the system.
 
     The system itself is there for one board only; nox -s boards has it for all.
     """
@@ -100,6 +102,12 @@ def test_project_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert set(re.findall(r'^LOCATE COMP "(\S+)" SITE "\w+";$', lpf, re.MULTILINE)) == ports
         assert 'FREQUENCY PORT "clk_in" 25 MHZ;' in lpf and 'IOBUF PORT "uart_tx" IO_TYPE=LVCMOS33;' in lpf
         assert 'FREQUENCY_PIN_CLKOP = "50"' in top
+        (tmp_path / "system_rowcast.v").write_text(texts["rowcast_soc.v"])  # a name that the waivers are for
+        toolchain = find_toolchain()
+        command = [toolchain.verilator, "--lint-only", "-Wall", str(WAIVERS), "system_rowcast.v"]
+        command += ["--top-module", "rowcast_soc"]
+        done = subprocess.run(command, cwd=tmp_path, env=dict(toolchain.env), capture_output=True, text=True)
+        assert (done.returncode, done.stderr[:2000]) == (0, "")
         library = "+/ecp5/cells_bb.v"
     else:
         assert set(texts) == {"rowcast_soc.v", "rowcast_top.v", "rowcast_top.xdc", "build.tcl"}
