@@ -44,8 +44,8 @@ class AreaTable:
     fixed
         All other control.
     memory_bit
-        Of scratchpads and parameter memory.  Estimate: a cell of 0.346 um2 (K. Mistry et al., IEDM 2007, 45 nm) at an
-        array efficiency of 0.6.
+        Of scratchpads, parameter memory and collected pooled bytes.  Estimate: a cell of 0.346 um2 (K. Mistry et
+        al., IEDM 2007, 45 nm) at an array efficiency of 0.6.
 
     Raises
     ------
@@ -77,6 +77,7 @@ def area(config: AcceleratorConfig, table: AreaTable | None = None) -> dict[str,
     # operands of 8 bits enter both edges skewed, sums of 32 bits leave in deskewed columns
     skewed = 8 * _triangle(rows) + (8 + 32) * _triangle(cols)
     bits = 8 * (config.act_bytes + config.weight_words * config.weight_word_bytes + config.param_bytes)
+    bits += 8 * config.param_entries  # pooled bytes, one per channel
     product = _PRODUCT_BITS * t.flipflop if config.pipeline_mac else 0.0
     parts = (
         rows * cols * ((t.pe if config.stos else t.pe_plain) + product),

@@ -20,7 +20,7 @@ def test_parts_of_a_preset() -> None:
     assert found["PEs"] == 256 * 1000
     assert found["halo"] == 16 * 6 * 100
     assert found["skew"] == 120 * (8 + 8 + 32) * 4
-    assert found["memories"] == 8 * (256 * 1024 + 128 * 1024 + 2048 * 8) * 0.5
+    assert found["memories"] == 8 * (256 * 1024 + 128 * 1024 + 2048 * 8 + 2048) * 0.5
 
 
 def test_without_stos_the_array_is_smaller() -> None:
