@@ -204,8 +204,12 @@ class BurstGenerator(Component):
         ragged = walk.mem | walk.row_bytes | Mux(walk.many, walk.mem_stride | walk.dram_stride, 0)
         row = stream.Signature(self._row_layout()).create(path=("row",))
         ok = Signal()
-        m.d.comb += sums_ready.eq(~sums_valid | (ok & (~row.valid | row.ready)))
-        with m.If(sums_ready):
+        # The checks are too long to stand between the walk and the queue of instructions: a faulty row keeps its place,
+        # and stops what comes behind it one cycle later.  What the walk loses by then is never used.
+        stopped = Signal()
+        m.d.sync += stopped.eq(~ok)
+        m.d.comb += sums_ready.eq(~stopped & (~sums_valid | ~row.valid | row.ready))
+        with m.If(sums_ready & ok):
             m.d.sync += [
                 sums_valid.eq(walk_valid),
                 sums.addr.eq(walk.base + walk.offset),
@@ -223,13 +227,16 @@ class BurstGenerator(Component):
             ]
 
         # Checks, and the row in beats.
-        m.d.comb += ok.eq(~self._check(m, sums, sums_valid))
+        self._check(m, sums, sums_valid)
+        m.d.comb += ok.eq(~self.fault.valid)
         skip = Signal(beat_bits)
         end = Signal(25)
         m.d.comb += [skip.eq(sums.addr[:beat_bits]), end.eq(skip + sums.row_bytes - 1)]
+        block_bits = (burst_beats(config) - 1).bit_length()
         with m.If(~row.valid | row.ready):
             m.d.sync += [
                 row.valid.eq(sums_valid & ok & ~self.halt),
+                row.p.final.eq((end >> beat_bits) <= ~(sums.addr >> beat_bits)[:block_bits]),
                 row.p.beat.eq(sums.addr >> beat_bits),
                 row.p.left.eq(end >> beat_bits),
                 row.p.mem.eq(sums.mem - skip),
@@ -249,12 +256,13 @@ class BurstGenerator(Component):
             {
                 "beat": self.config.axi_addr_width - beat_bits,
                 "left": 25 - beat_bits,  # beats of the row - 1
+                "final": 1,  # they end in this block
                 **{name: burst[name] for name in ("mem", "lo", "hi", "target", "last")},
             }
         )
 
-    def _check(self, m: Module, sums: data.View, valid: ValueLike) -> Signal:
-        """Drive ``fault`` from a row's sums; return a signal that is high if the row is faulty."""
+    def _check(self, m: Module, sums: data.View, valid: ValueLike) -> None:
+        """Drive ``fault`` from a row's sums."""
         config = self.config
         mem_bytes = {
             Target.ACT: config.act_bytes,
@@ -283,7 +291,6 @@ class BurstGenerator(Component):
             m.d.comb += [cause.eq(ErrorCause.DRAM_RANGE), info.eq(sums.offset)]
         with m.Else():
             m.d.comb += faulty.eq(0)
-        return faulty
 
     def _split(self, m: Module, row: stream.Interface) -> None:
         """Cut rows into bursts at multiples of :func:`burst_beats`."""
@@ -295,15 +302,16 @@ class BurstGenerator(Component):
 
         # `cut` bursts of the row have gone if it is not 0: beat, left and mem are then those of the rest.
         room = Signal(block_bits)
-        final = Signal()
+        rest = Signal.like(row.p.left)
+        final = row.p.final
         length = Signal(8)
         step = Signal(block_bits + 1)
         burst = output.i.payload
         m.d.comb += [
             room.eq(~row.p.beat[:block_bits]),
-            final.eq(row.p.left <= room),
             length.eq(Mux(final, row.p.left, room)),
             step.eq(room + 1),
+            rest.eq(row.p.left - step),
             output.i.valid.eq(row.valid),
             burst.addr.eq(row.p.beat << beat_bits),
             burst.len.eq(length),
@@ -317,7 +325,8 @@ class BurstGenerator(Component):
         with m.If(row.valid & output.i.ready & ~final):
             m.d.sync += [
                 row.p.beat.eq(((row.p.beat >> block_bits) + 1) << block_bits),
-                row.p.left.eq(row.p.left - step),
+                row.p.left.eq(rest),
+                row.p.final.eq(rest[block_bits:] == 0),
                 row.p.mem.eq(row.p.mem + (step << beat_bits)),
                 row.p.lo.eq(0),
             ]

@@ -146,12 +146,18 @@ class LoadUnit(Component):
 
         # Take a beat into the write register, or throw it away.
         head = data.View(open_layout, opened.r_data)
-        write_valid = Signal()
-        write_last = Signal()
-        write = Signal(data.StructLayout({name: open_layout[name].shape for name in ("mem", "lo", "hi", "target")}))
-        write_data = Signal(config.axi_data_width)
+        write_layout = data.StructLayout(
+            {
+                **{name: open_layout[name].shape for name in ("mem", "lo", "hi", "target")},
+                "data": config.axi_data_width,
+                "last": 1,
+            }
+        )
+        # Two places, so that the way from the scratchpad's answer ends here.
+        m.submodules.writes = writes = RegisterSlice(write_layout)
+        write = writes.o.p
         to_act = Signal()
-        free = Signal()
+        free = writes.i.ready
         take = Signal()
         broken = Signal()
         begun = Signal()
@@ -159,7 +165,7 @@ class LoadUnit(Component):
         mem = Signal.like(write.mem)
         m.d.comb += [
             to_act.eq(write.target == Target.ACT),
-            free.eq(~write_valid | ~to_act | self.act.req.ready),
+            writes.o.ready.eq(~to_act | self.act.req.ready),
             take.eq(beats.o.valid & opened.r_rdy & free),
             beats.o.ready.eq(take),
             broken.eq(beat.resp != Resp.OKAY),
@@ -167,42 +173,41 @@ class LoadUnit(Component):
             pcs.r_en.eq(opened.r_en & head.last & ~halted & ~broken),
             mem.eq(Mux(begun, next_mem, head.mem)),
         ]
-        with m.If(free):
-            m.d.sync += write_valid.eq(take & ~halted & ~broken)
-            m.d.sync += [
-                write.mem.eq(mem),
-                write.lo.eq(Mux(begun, 0, head.lo)),
-                write.hi.eq(Mux(beat.last, head.hi, config.axi_bytes)),
-                write.target.eq(head.target),
-                write_last.eq(beat.last & head.last),
-                write_data.eq(beat.data),
-            ]
+        m.d.comb += [
+            writes.i.valid.eq(take & ~halted & ~broken),
+            writes.i.p.mem.eq(mem),
+            writes.i.p.lo.eq(Mux(begun, 0, head.lo)),
+            writes.i.p.hi.eq(Mux(beat.last, head.hi, config.axi_bytes)),
+            writes.i.p.target.eq(head.target),
+            writes.i.p.last.eq(beat.last & head.last),
+            writes.i.p.data.eq(beat.data),
+        ]
         with m.If(take):
             m.d.sync += [begun.eq(~beat.last), next_mem.eq(mem + config.axi_bytes)]
 
         # Write.
         m.d.comb += [
-            self.act.req.valid.eq(write_valid & to_act),
+            self.act.req.valid.eq(writes.o.valid & to_act),
             self.act.req.p.addr.eq(write.mem),
             self.act.req.p.lo.eq(write.lo),
             self.act.req.p.hi.eq(write.hi),
-            self.act.req.p.data.eq(write_data),
-            self.weight_en.eq(write_valid & (write.target == Target.WEIGHT)),
+            self.act.req.p.data.eq(write.data),
+            self.weight_en.eq(writes.o.valid & (write.target == Target.WEIGHT)),
             self.weight_addr.eq(write.mem >> beat_bits),
-            self.weight_data.eq(write_data),
-            self.param_en.eq(write_valid & (write.target == Target.PARAM)),
+            self.weight_data.eq(write.data),
+            self.param_en.eq(writes.o.valid & (write.target == Target.PARAM)),
             self.param_addr.eq(write.mem >> beat_bits),
-            self.param_data.eq(write_data),
+            self.param_data.eq(write.data),
         ]
 
         # Done once the write is visible: a write accepted in cycle t is seen from cycle t + 1 + WRITE_LATENCY on.
         settling = Signal(1 + WriteSignature.WRITE_LATENCY)
-        m.d.sync += settling.eq(Cat(write_valid & write_last & free, settling))
+        m.d.sync += settling.eq(Cat(writes.o.valid & write.last & writes.o.ready, settling))
         quiet = Signal()
         m.d.comb += [
             unit.done.eq(settling[-1]),
-            quiet.eq((pcs.level == 0) & ~write_valid & ~settling.any()),
-            unit.idle.eq(Mux(halted, (opened.level == 0) & ~write_valid, quiet)),
+            quiet.eq((pcs.level == 0) & ~writes.o.valid & ~settling.any()),
+            unit.idle.eq(Mux(halted, (opened.level == 0) & ~writes.o.valid, quiet)),
             unit.progress.eq(accept | take | unit.done | (axi.arvalid & axi.arready)),
         ]
 

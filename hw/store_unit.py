@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.axi import AXI4WriteSignature, Burst, Cache, Resp
+from hw.axi import AXI4WriteSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator
 from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT, act_addr_width
 from hw.ports import ReadSignature, UnitSignature
@@ -121,10 +121,12 @@ class StoreUnit(Component):
         ask = Signal()
         begin = Signal()
         final = Signal()
-        req_last = Signal()
+        # Two places, so that the way from the scratchpad's answer ends here.
+        asked_layout = data.StructLayout({**{name: req.p[name].shape() for name in ("addr", "lo", "hi")}, "last": 1})
+        m.submodules.asked = asked = RegisterSlice(asked_layout)
         m.d.comb += [
             may_begin.eq(~halted & opened.w_rdy & (~axi.awvalid | axi.awready)),
-            ask.eq(burst.valid & (credits != 0) & (~req.valid | req.ready) & (begun | may_begin)),
+            ask.eq(burst.valid & (credits != 0) & asked.i.ready & (begun | may_begin)),
             begin.eq(ask & ~begun),
             left.eq(Mux(begun, next_left, burst.p.len)),
             mem.eq(Mux(begun, next_mem, burst.p.mem)),
@@ -140,18 +142,23 @@ class StoreUnit(Component):
             m.d.sync += axi.awvalid.eq(0)
         with m.If(begin):
             m.d.sync += [axi.awvalid.eq(1), axi.awaddr.eq(burst.p.addr), axi.awlen.eq(burst.p.len)]
-        with m.If(req.ready):
-            m.d.sync += req.valid.eq(0)
+        m.d.comb += [
+            asked.i.valid.eq(ask),
+            asked.i.p.addr.eq(mem),
+            asked.i.p.lo.eq(Mux(begun, 0, burst.p.lo)),
+            asked.i.p.hi.eq(Mux(final, burst.p.hi, lanes)),
+            asked.i.p.last.eq(final),
+            req.valid.eq(asked.o.valid),
+            req.p.addr.eq(asked.o.p.addr),
+            req.p.lo.eq(asked.o.p.lo),
+            req.p.hi.eq(asked.o.p.hi),
+            asked.o.ready.eq(req.ready),
+        ]
         with m.If(ask):
             m.d.sync += [
                 begun.eq(~final),
                 next_left.eq(left - 1),
                 next_mem.eq(mem + lanes),
-                req.valid.eq(1),
-                req.p.addr.eq(mem),
-                req.p.lo.eq(Mux(begun, 0, burst.p.lo)),
-                req.p.hi.eq(Mux(final, burst.p.hi, lanes)),
-                req_last.eq(final),
             ]
 
         # Read data follows its accepted request by READ_LATENCY cycles.
@@ -160,7 +167,7 @@ class StoreUnit(Component):
         m.d.sync += [
             tags[0].valid.eq(req.valid & req.ready),
             tags[0].strb.eq(Cat((req.p.lo <= lane) & (lane < req.p.hi) for lane in range(lanes))),
-            tags[0].last.eq(req_last),
+            tags[0].last.eq(asked.o.p.last),
             [later.eq(sooner) for sooner, later in pairwise(tags)],
         ]
         m.d.comb += [
