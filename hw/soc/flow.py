@@ -76,6 +76,8 @@ def build(request: Request, out: Path, options: Options, progress: Progress) -> 
         "seconds": {},
     }
     files = _timed(figures, "files", lambda: _write_files(request, out, progress))
+    verilog = "".join(files[name] for name in sorted(files) if name.endswith(".v"))
+    figures["verilog_sha256"] = hashlib.sha256(verilog.encode()).hexdigest()
     if options.synth:
         cells = _timed(figures, "synth", lambda: _synthesise(board, files, out, progress))
         used = ecp5_cells(cells) if board.family == "ecp5" else xc7_cells(cells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import stat
@@ -217,6 +218,8 @@ def test_the_whole_flow_and_its_stages(rig: Rig, capsys: pytest.CaptureFixture[s
         "fmax_mhz": 61.25, "luts": 40, "ffs": 19, "dsps": 0, "brams": 0, "timing_met": True, "stage": "pnr"
     }  # fmt: skip
     assert figures["config_hash"] == board("ulx3s_85f").config.hash_hex
+    verilog = (out / "rowcast_soc.v").read_bytes() + (out / "rowcast_top.v").read_bytes()
+    assert figures["verilog_sha256"] == hashlib.sha256(verilog).hexdigest()
     assert (out / figures["bitstream"]).read_text() == "bits\n"
     assert "nextpnr: Packing" in captured.err and "Yosys: mapping" in captured.err
 
