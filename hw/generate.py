@@ -11,11 +11,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hw.constraints import timing_constraints
 from hw.docs_gen import registers_markdown
 from hw.emit import EmitError, emit, tool_versions
 from hw.spec import csr, isa
@@ -27,6 +28,9 @@ __all__ = ["TOP", "Artifact", "accelerator_verilog", "add_configuration", "gener
 
 TOP = "rowcast"
 MANIFEST_FORMAT = 1
+
+DEFAULT_CLOCK_MHZ = 100.0
+"""Clock of the timing constraints unless told otherwise: what the FPGA builds aim at."""
 
 Progress = Callable[[str], None]
 
@@ -102,8 +106,8 @@ def _register_map() -> dict[str, Any]:
     }
 
 
-def manifest(config: AcceleratorConfig, verilog: str) -> dict[str, Any]:
-    """Return what ``manifest.json`` says of a configuration and its Verilog."""
+def manifest(config: AcceleratorConfig, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``manifest.json`` says of a configuration and of the files (name to text) that tools read."""
     return {
         "format": MANIFEST_FORMAT,
         "config": config.to_dict(),
@@ -119,11 +123,20 @@ def manifest(config: AcceleratorConfig, verilog: str) -> dict[str, Any]:
         "register_map": _register_map(),
         "numerics": NUMERICS.to_dict(),
         "tools": tool_versions(),
-        "files": {f"{TOP}.v": {"sha256": hashlib.sha256(verilog.encode()).hexdigest(), "bytes": len(verilog.encode())}},
+        "files": {
+            name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "bytes": len(text.encode())}
+            for name, text in files.items()
+        },
     }
 
 
-def generate(config: AcceleratorConfig, out: str | Path, *, progress: Progress | None = None) -> list[Artifact]:
+def generate(
+    config: AcceleratorConfig,
+    out: str | Path,
+    *,
+    clock_mhz: float = DEFAULT_CLOCK_MHZ,
+    progress: Progress | None = None,
+) -> list[Artifact]:
     """Write an accelerator's files.
 
     Parameters
@@ -132,6 +145,8 @@ def generate(config: AcceleratorConfig, out: str | Path, *, progress: Progress |
         What to build.
     out
         Folder, created if need be.  Every file is complete or not there; the manifest comes last.
+    clock_mhz
+        Clock of the timing constraints.
     progress
         Called with each stage's name.
 
@@ -145,19 +160,23 @@ def generate(config: AcceleratorConfig, out: str | Path, *, progress: Progress |
         If a file cannot be written.
     EmitError
         If Yosys refuses the design.
+    ValueError
+        If the clock is not positive.
     """
     tell = progress or (lambda stage: None)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     tell(f"emitting {config.rows} x {config.cols} {'ST-OS' if config.stos else 'plain'} array")
     verilog = accelerator_verilog(config)
+    constraints = timing_constraints(verilog, config, clock_mhz)
     tell("writing files")
     files = {
         f"{TOP}.v": (verilog, "Verilog, top module rowcast"),
+        f"{TOP}.sdc": (constraints, f"timing constraints, clk at {clock_mhz:g} MHz"),
         f"{TOP}.f": (f"{TOP}.v\n", "file list for simulators and synthesis"),
         "registers.md": (registers_markdown(config), "register map"),
         "manifest.json": (
-            json.dumps(manifest(config, verilog), indent=2) + "\n",
+            json.dumps(manifest(config, {f"{TOP}.v": verilog, f"{TOP}.sdc": constraints}), indent=2) + "\n",
             "configuration, maps and hash, for compiler and backends",
         ),
     }
@@ -195,10 +214,17 @@ def add_configuration(parser: argparse.ArgumentParser, *, sweep: bool = False) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hw.generate",
-        description="Generate an accelerator: Verilog, file list, manifest and register map.",
+        description="Generate an accelerator: Verilog, file list, timing constraints, manifest and register map.",
         epilog="Fields not given come from the preset, or from the defaults shown; --cols follows --rows.",
     )
     parser.add_argument("--out", type=Path, default=Path("build"), help="output folder (default: build)")
+    parser.add_argument(
+        "--clock-mhz",
+        type=float,
+        default=DEFAULT_CLOCK_MHZ,
+        metavar="F",
+        help="clock of the timing constraints, rowcast.sdc (default: %(default)g)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     add_configuration(parser)
@@ -230,13 +256,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 if the tools failed, 2 if the request is wrong."""
     start = time.perf_counter()
     args = _parser().parse_args(argv)
+    if not 0 < args.clock_mhz < float("inf"):
+        print(f"hw.generate: --clock-mhz {args.clock_mhz:g} must be more than 0 and finite", file=sys.stderr)
+        return 2
 
     def tell(stage: str) -> None:
         print(f"[{time.perf_counter() - start:5.1f} s] {stage}", file=sys.stderr)
 
     try:
         config = config_from_args(args)
-        artifacts = generate(config, args.out, progress=None if args.quiet else tell)
+        artifacts = generate(config, args.out, clock_mhz=args.clock_mhz, progress=None if args.quiet else tell)
     except ConfigError as error:
         print(f"hw.generate: invalid configuration: {error}", file=sys.stderr)
         return 2

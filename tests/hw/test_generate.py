@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
 
 def test_files_and_table(built: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, done = built
-    names = {"rowcast.v", "rowcast.f", "registers.md", "manifest.json"}
+    names = {"rowcast.v", "rowcast.sdc", "rowcast.f", "registers.md", "manifest.json"}
     assert {path.name for path in out.iterdir()} == names
     assert done.stdout.startswith("ARTIFACTS\n") and preset("tiny").hash_hex in done.stdout
     for name in names:
