@@ -91,7 +91,7 @@ class Control(wiring.Component):
         m = Module()
         soft = ResetInserter(self.unit_reset)
         m.submodules.csr = self._csr = CSRBlock(self.config)
-        m.submodules.counters = self._counters = PerformanceCounters()
+        m.submodules.counter_bank = self._counters = PerformanceCounters()
         self._fetch, self._tokens = Fetcher(self.config), TokenCounters()
         self._queues = {queue: shared(platform, TokenQueue) for queue in Queue}
         m.submodules.fetch = soft(self._fetch)

@@ -39,7 +39,7 @@ _MODULE = re.compile(r"^(module|  cell) \\(\S+)", re.MULTILINE)
 _DIRECTION = re.compile(r"^(  wire width \d+ (?:input|output)) (\d+)", re.MULTILINE)
 _ZERO_WIDTH = re.compile(r"^  wire width 0 .*\n\n?|^connect \\\S+ \{ *\}\n", re.MULTILINE)
 _PORT_NAME = re.compile(r"^  wire width \d+ (?:input|output) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
-_KEYWORDS = frozenset({"edge", "event", "force", "release", "table", "time", "wait"})
+_KEYWORDS = frozenset({"edge", "event", "final", "force", "release", "table", "time", "wait"})
 """Verilog's words that are likely names of a port."""
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 

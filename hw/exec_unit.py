@@ -234,7 +234,7 @@ class ExecUnit(Component):
             ]
 
         if config.stos:
-            m.submodules.stos = stos = StosSequencer(config)
+            m.submodules.stos_sequencer = stos = StosSequencer(config)
             m.d.comb += [
                 stos.cfg.eq(cfg),
                 stos.start.eq(start & is_stos),
