@@ -62,9 +62,8 @@ def timing_constraints(verilog: str, config: AcceleratorConfig, clock_mhz: float
             "# Jitter and skew of the clock.",
             f"set_clock_uncertainty {period * UNCERTAINTY_SHARE:.3f} [get_clocks clk]",
             "",
-            f"# Inputs come so long after the edge ({PORT_SHARE:.0%} of the period outside). The reset is synchronous and"
-            " so an",
-            "# input like the others: no false path, or registers could leave it in different cycles.",
+            f"# Inputs come so long after the edge ({PORT_SHARE:.0%} of the period outside).",
+            "# The reset is synchronous and so an input like the others: no false path, or registers could leave it in different cycles.",
             f"set_input_delay -clock clk {delay:.3f} {_ports(inputs)}",
             "",
             "# Outputs are needed so long before the next edge. No input reaches an output within a cycle.",

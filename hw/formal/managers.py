@@ -68,8 +68,9 @@ class FetchHarness(wiring.Component):
         for queue in Queue:
             port = getattr(dut, queue.name.lower())
             m.d.comb += port.ready.eq(self.room[queue])
-            payload = port.payload.as_value()
-            require_held(m, f"{queue.name.lower()}_waits", port.valid & ~self.abort, port.ready, payload[-32:])
+            waited = past(m, port.valid & ~port.ready) & ~self.abort
+            same = port.payload.as_value() == past(m, port.payload.as_value())
+            require(m, f"{queue.name.lower()}_waits", implies(waited, port.valid & same))
             moved.append(port.valid)
         require(m, "to_one_queue", sum(moved) <= 1)
         return m
