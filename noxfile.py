@@ -127,7 +127,7 @@ def boards(session: nox.Session) -> None:
         session.run(python(session), "-m", "pytest", *session.posargs, external=True)
         return
     session.run(python(session), "-m", "pytest", "-q", "tests/boards", external=True)
-    env = {"OMP_NUM_THREADS": "1", "ROWCAST_BOARD_PRESET": "edge8"}
+    env = {"OMP_NUM_THREADS": "1", "ROWCAST_BOARD": "ulx3s_85f"}
     session.run(python(session), "-m", "pytest", "-q", "tests/sim/test_board.py", env=env, external=True)
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from hw.soc.boards import BOARDS
 from hw.spec.config import AcceleratorConfig, ConfigError
 from sim.board.link_model import LinkModel
 from sim.board.pseudo_terminal import Chip, Noise, PseudoTerminal
@@ -24,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Simulate a board: its serial port is the pseudo-terminal whose path is printed first.",
         epilog="Exit status: 0 ended by Ctrl-C or --seconds, 2 wrong usage or tools.",
     )
-    add_target_options(parser)
+    group = add_target_options(parser)
+    group.add_argument("--board", choices=list(BOARDS), metavar="NAME", help=f"a board's: {', '.join(BOARDS)}")
+    parser.set_defaults(preset="tiny")
     parser.add_argument(
         "--backend",
         choices=["verilator", "iss"],
@@ -32,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         help="verilator: the SoC's Verilog, every bit of the wire (default); iss: a model of the link with the "
         "instruction set simulator, fast, no clock",
     )
-    parser.add_argument("--memory-kib", type=count, default=128, metavar="N", help="memory (default %(default)s KiB)")
-    parser.add_argument("--clock-mhz", type=float, default=100.0, metavar="F", help="clock (default %(default)g MHz)")
+    parser.add_argument("--memory-kib", type=count, metavar="N", help="memory (default: the board's, or 128 KiB)")
+    parser.add_argument("--clock-mhz", type=float, metavar="F", help="clock (default: the board's, or 100 MHz)")
     parser.add_argument(
         "--bit-clocks", type=count, default=8, metavar="N", help="clock cycles of a bit on the wire (default 8)"
     )
@@ -61,20 +64,23 @@ def make_chip(backend: str, config: AcceleratorConfig, *, memory_bytes: int, clo
 
 
 def _serve(options: argparse.Namespace) -> None:
-    config = target(options)
+    board = BOARDS.get(options.board)
+    config = target(options) if board is None else board.config
+    memory_kib = options.memory_kib or (128 if board is None else board.memory_kib)
+    clock_mhz = options.clock_mhz or (100.0 if board is None else board.clock_mhz)
     if not 0 <= options.noise < 1:
         raise ValueError(f"--noise {options.noise}: a probability from 0 to below 1 is expected")
     chip = make_chip(
         options.backend,
         config,
-        memory_bytes=1024 * options.memory_kib,
-        clock_hz=round(1e6 * options.clock_mhz),
+        memory_bytes=1024 * memory_kib,
+        clock_hz=round(1e6 * clock_mhz),
         bit_clocks=options.bit_clocks,
     )
     terminal = PseudoTerminal(chip, Noise(options.noise, options.seed))
     try:
         print(terminal.path, flush=True)
-        print(f"configuration {config.hash_hex}, {options.memory_kib} KiB; Ctrl-C ends", file=sys.stderr)
+        print(f"configuration {config.hash_hex}, {memory_kib} KiB; Ctrl-C ends", file=sys.stderr)
         end = None if options.seconds is None else time.monotonic() + options.seconds
         while end is None or time.monotonic() < end:
             terminal.pump(_WAIT_SECONDS)

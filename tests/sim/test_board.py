@@ -1,6 +1,6 @@
 """The digits network over a pseudo-terminal on the RTL of a whole board: bytes of the ISS, cycles of the accelerator.
 
-``ROWCAST_BOARD_PRESET=edge8`` takes a larger array (``nox -s boards``).
+``ROWCAST_BOARD=ulx3s_85f`` takes the accelerator and memory of that board (``nox -s boards``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from hw.soc.boards import BOARDS
 from hw.spec.config import preset
 from hw.spec.program import Program, ProgramError
 from sim.board.pseudo_terminal import BoardThread, Noise
@@ -23,8 +24,9 @@ from sw.nn.digits import digits_data
 from sw.regions import quantise_input
 from sw.runtime.backend import BoardBackend
 
-CONFIG = preset(os.environ.get("ROWCAST_BOARD_PRESET", "tiny"))
-SIZES = {"memory_bytes": 128 * 1024, "clock_hz": 100_000_000, "bit_clocks": 4}
+BOARD = BOARDS[name] if (name := os.environ.get("ROWCAST_BOARD")) else None
+CONFIG = preset("tiny") if BOARD is None else BOARD.config
+SIZES = {"memory_bytes": 1024 * (128 if BOARD is None else BOARD.memory_kib), "clock_hz": 100_000_000, "bit_clocks": 4}
 
 pytestmark = pytest.mark.slow
 
