@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = ("hw", "sw", "sim")
 TORCH_HOMES = ("sw.nn", "sw.quant", "sw.frontends", "sw.train", "sw.nos", "sw.search")
-TORCH_FREE = ("hw", "sw.compiler", "sw.preprocessing", "sim.iss", "sim.verilator", "sim.cocotb", "sw.inputs")
+TORCH_FREE = (
+    *("hw", "sw.compiler", "sw.inputs", "sw.preprocessing", "sw.regions", "sw.run_report", "sw.runtime"),
+    *("sim.board", "sim.cocotb", "sim.iss", "sim.verilator"),
+)
 """Packages that must stay importable without torch, through whatever they import."""
 
 

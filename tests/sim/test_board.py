@@ -17,6 +17,7 @@ from hw.spec.program import Program, ProgramError
 from sim.board.pseudo_terminal import BoardThread, Noise
 from sim.board.soc_model import SocModel
 from sim.iss import IssBackend
+from sim.verilator.backend import VerilatorBackend
 from sw.compiler import compile_graph
 from sw.frontends.networks import quantised_network
 from sw.frontends.torch_export import import_program
@@ -27,6 +28,7 @@ from sw.runtime.backend import BoardBackend
 BOARD = BOARDS[name] if (name := os.environ.get("ROWCAST_BOARD")) else None
 CONFIG = preset("tiny") if BOARD is None else BOARD.config
 SIZES = {"memory_bytes": 1024 * (128 if BOARD is None else BOARD.memory_kib), "clock_hz": 100_000_000, "bit_clocks": 4}
+MEMORY_LATENCY = 2
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +77,12 @@ def test_digits_on_a_board_equal_the_iss(soc: SocModel, program: Program, inputs
     # a schedule does not depend on data, nor on when the host asks
     assert counters[0] == counters[1]
     assert counters[0]["INSTRUCTIONS"] == program.instruction_count
+    # the accelerator alone, before a simulated memory about as fast as the one on the chip
+    with VerilatorBackend(CONFIG, latency=MEMORY_LATENCY) as rtl:
+        alone = rtl.run(program, inputs[0]).counters
+    for name in ("INSTRUCTIONS", "LOAD_BYTES", "STORE_BYTES"):
+        assert counters[0][name] == alone[name], name
+    assert counters[0]["CYCLES"] == pytest.approx(alone["CYCLES"], rel=0.01)
 
 
 def test_a_program_for_another_array_is_refused(soc: SocModel, program: Program) -> None:
