@@ -9,7 +9,7 @@ from typing import Any
 
 from hw.report.yosys_run import PE
 
-__all__ = ["csv_text", "markdown", "overview", "table", "tables"]
+__all__ = ["csv_text", "markdown", "overview", "stos_by_module", "table", "tables"]
 
 Report = dict[str, Any]
 Rows = list[Sequence[str]]
@@ -89,11 +89,7 @@ def tables(report: Report, name: str) -> str:
     memories.append(("all", f"{report['memory_count']:,}", "", "", f"{report['memory_bits']:,}"))
     parts += [table(modules), table(memories)]
     if report["stos_by_module"]:
-        added: Rows = [("what ST-OS adds", f"{unit}", "without ST-OS", "added", "of plain logic")]
-        for row in report["stos_by_module"]:
-            sizes = (_number(row[key], 0) for key in ("size", "plain", "added"))
-            added.append((row["module"], *sizes, _percent(row["share_of_plain"], 2)))
-        parts.append(table(added))
+        parts.append(table(stos_by_module(report)))
     path = report["longest_path"]
     if "module" in path:
         delay = f", {path['delay_ps']:,.0f} ps" if path["delay_ps"] is not None else ""
@@ -108,6 +104,16 @@ def tables(report: Report, name: str) -> str:
             pe = report["pe_path"]["period_ps"]
             parts.append(f"{PE} alone: {pe:,.0f} ps; against --no-stos {_percent(report['stos_price_clock_pe'])}")
     return "\n\n".join(parts)
+
+
+def stos_by_module(report: Report, at_least: float = 0.0) -> Rows:
+    """Return what ST-OS adds to each kind of module, where that is at least a fraction of the plain logic."""
+    rows: Rows = [("what ST-OS adds", _unit(report), "without ST-OS", "added", "of plain logic")]
+    for row in report["stos_by_module"]:
+        if abs(row["share_of_plain"]) >= at_least:
+            sizes = (_number(row[key], 0) for key in ("size", "plain", "added"))
+            rows.append((row["module"], *sizes, _percent(row["share_of_plain"], 2)))
+    return rows
 
 
 def csv_text(reports: Sequence[Report], names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from hw.report.errors import ReportError, ToolError
 from hw.report.hierarchy import Hierarchy, family
 from hw.report.liberty import Liberty
 from hw.report.synthesis import Mapped, netlist_text, synthesise
+from hw.report.tables import markdown, overview, stos_by_module
 from hw.report.timing import find_sta, parse_path
 from hw.report.yosys_run import MULTIPLIER, PE
 from hw.row import Row
@@ -281,6 +282,20 @@ def test_generic_gates_have_transistors(rows_only: None, capsys: pytest.CaptureF
     assert report["pe_um2"] is report["logic_um2"] is report["stos_price_pe"] is report["stos_by_module"] is None
     assert report["pe_transistors"] == report["pe_plain_transistors"] > 1000
     assert report["longest_path"]["delay_ps"] is None
+
+
+def test_page_shows_the_measured_figures() -> None:
+    """The tables of docs/hardware.md are those of the report in docs/data."""
+    docs = Path(__file__).parents[2] / "docs"
+    reports = json.loads((docs / "data" / "synth.json").read_text())
+    page = (docs / "hardware.md").read_text()
+    assert markdown(overview(reports, [report["name"] for report in reports])) in page
+    (edge16,) = (report for report in reports if report["name"] == "edge16")
+    assert markdown(stos_by_module(edge16, at_least=0.0004)) in page
+    for price in ("stos_price_pe", "stos_price_logic"):
+        assert f"costs {100 * edge16[price]:.1f} %" in page
+    for period in ("pe_period_ps", "pe_plain_period_ps", "period_ps", "period_plain_ps"):
+        assert f"{edge16[period]:,.0f} ps" in page
 
 
 @pytest.mark.parametrize(
