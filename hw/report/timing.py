@@ -109,7 +109,7 @@ def parse_path(report: str, everything: str) -> LongestPath:
     slack = re.search(r"^ *(-?[\d.]+) +slack", report, re.MULTILINE)
     if not (start and end and slack):
         raise ToolError(f"OpenSTA found no path that ends in a register: {everything.strip()[-500:]}")
-    gates = len(re.findall(r"^ .*[v^] \S+/\S+ \(\w+\)$", report, re.MULTILINE))
+    gates = len(re.findall(r"^[ \d].*[v^] \S+/\S+ \(\w+\)$", report, re.MULTILINE))
     # the clock pin and output of a launching flip-flop, data and clock pins of the capturing one are no gates
     ends = 4 if re.search(r"^Startpoint:.*flip-flop", report, re.MULTILINE) else 2
     return LongestPath(_PERIOD - float(slack[1]), start[1], end[1], max(gates - ends, 0))
