@@ -132,6 +132,13 @@ def boards(session: nox.Session) -> None:
 
 
 @nox.session
+def netlist(session: nox.Session) -> None:
+    """Prove that GEMM mode is the plain array, and run programs on the netlist (arguments go to sim.netlist)."""
+    session.run(python(session), "-m", "hw.equivalence", external=True)
+    session.run(python(session), "-m", "sim.netlist", *session.posargs, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure CPU time of generation, then networks' cycles beside their targets (arguments: only these, with them)."""
     interpreter = python(session)

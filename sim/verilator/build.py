@@ -39,11 +39,31 @@ class BuildOptions:
         Parallel compilers.
     harness
         Folder with ``harness.cpp``, the test bench around the design.
+    activity
+        Instead of waves, compile in what counts the changes of every signal; waves files are SAIF then.
+    quick
+        Do not optimise: gate-level netlists take the compiler minutes, and their runs are short.
+
+    Raises
+    ------
+    ValueError
+        If both `traced` and `activity` are asked for.
     """
 
     traced: bool = False
     jobs: int = 2
     harness: Path = HARNESS
+    activity: bool = False
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if self.traced and self.activity:
+            raise ValueError("traced and activity exclude each other: waves are either FST or SAIF")
+
+    @property
+    def level(self) -> str:
+        """The C++ compiler's optimisation level."""
+        return "-O0" if self.quick else _LEVEL
 
     def verilator_flags(self) -> list[str]:
         """Return the flags for Verilator itself."""
@@ -60,11 +80,15 @@ class BuildOptions:
             "fast",
         ]
         flags += ["-O3", "--noassert", "--threads", "1", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+        if self.activity:
+            return [*flags, "--trace-saif", "--trace-underscore"]  # underscore: what synthesis named
         return [*flags, "--trace-fst"] if self.traced else flags
 
     def compiler_flags(self) -> list[str]:
         """Return the flags for the C++ compiler."""
-        flags = ["-std=gnu++20", "-fPIC", _LEVEL]
+        flags = ["-std=gnu++20", "-fPIC", self.level]
+        if self.activity:
+            return [*flags, "-DROWCAST_ACTIVITY"]
         return [*flags, "-DROWCAST_TRACED"] if self.traced else flags
 
 
@@ -159,7 +183,7 @@ def _compile(
     command.append(str(options.harness / "harness.cpp"))
     _call(command, toolchain, work)
     # Verilator's makefile adds OPT_FAST after CFLAGS (-Os by default), so the level is given there too.
-    optimise = [f"OPT_FAST={_LEVEL}", "OPT_SLOW=-O0", f"OPT_GLOBAL={_LEVEL}"]
+    optimise = [f"OPT_FAST={options.level}", "OPT_SLOW=-O0", f"OPT_GLOBAL={options.level}"]
     kept = (
         runtime
         / hashlib.sha256("\0".join((*_versions(toolchain), *options.compiler_flags())).encode()).hexdigest()[:20]

@@ -6,8 +6,13 @@
 
 #include "Vrowcast.h"
 #include "verilated.h"
-#ifdef ROWCAST_TRACED
+#if defined(ROWCAST_TRACED)
 #include "verilated_fst_c.h"
+using Waves = VerilatedFstC;
+#elif defined(ROWCAST_ACTIVITY)
+#define ROWCAST_TRACED
+#include "verilated_saif_c.h"
+using Waves = VerilatedSaifC;
 #endif
 
 #include "axi_memory.h"
@@ -82,12 +87,13 @@ public:
         return control.done();
     }
 
-    // Write waves of cycles [start, stop) to an FST file; false without tracing compiled in.
+    // Write waves of cycles [start, stop) to an FST file, or how often each signal changes in them to a SAIF file; false
+    // without tracing compiled in.
     bool open_waves(const char* path, uint64_t start, uint64_t stop) {
 #ifdef ROWCAST_TRACED
         close_waves();
         context_.traceEverOn(true);
-        waves_ = std::make_unique<VerilatedFstC>();
+        waves_ = std::make_unique<Waves>();
         top_->trace(waves_.get(), 99);
         waves_->open(path);
         waves_start_ = start;
@@ -123,7 +129,7 @@ private:
     VerilatedContext context_;
     std::unique_ptr<Vrowcast> top_;
 #ifdef ROWCAST_TRACED
-    std::unique_ptr<VerilatedFstC> waves_;
+    std::unique_ptr<Waves> waves_;
     uint64_t waves_start_ = 0, waves_stop_ = 0;
 #endif
 };
