@@ -35,15 +35,15 @@ class Scope:
     children: dict[str, Scope] = field(default_factory=dict)
 
 
-def read_saif(path: Path, top: str) -> tuple[Scope, int]:
-    """Return the instance of module `top`, which has that name in the file, and the duration in the file's time unit.
+def read_saif(path: Path, top: str) -> Scope:
+    """Return the instance of module `top`, which has that name in the file.
 
     Raises
     ------
     ValueError
         If the file has no such instance.
     """
-    root, duration, stack = Scope(), 0, []
+    root, stack = Scope(), []
     tokens = _TOKEN.findall(path.read_text())
     scopes, depth = [root], 0
     index, count = 0, len(tokens)
@@ -57,8 +57,6 @@ def read_saif(path: Path, top: str) -> tuple[Scope, int]:
                 scopes.append(scopes[-1].children.setdefault(name, Scope()))
                 stack.append(depth)
                 index += 2
-            elif word == "DURATION":
-                duration = int(tokens[index + 2])
             elif word == "T0":
                 # ( NAME ( T0 a ) ( T1 b ) ( TZ .. ) ( TX .. ) ( TB .. ) ( TC n ) )
                 values, at = {}, index
@@ -78,7 +76,7 @@ def read_saif(path: Path, top: str) -> tuple[Scope, int]:
     found = _find(root, top)
     if found is None:
         raise ValueError(f"{path}: no instance {top}")
-    return found, duration
+    return found
 
 
 def _name(token: str) -> str:
