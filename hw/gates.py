@@ -11,6 +11,7 @@ from pathlib import Path
 from hw.report.errors import ToolError
 from hw.report.liberty import Liberty
 from hw.report.synthesis import netlist_text, synthesise
+from hw.report.yosys_run import MEMORIES
 from hw.yosys import YosysError, run_yosys
 
 __all__ = ["DESIGN", "gate_verilog"]
@@ -53,17 +54,19 @@ def gate_verilog(
         If no module matches a pattern.
     """
     rtl = {match[1]: match[0] for match in _MODULE.finditer(verilog)}
-    netlists = synthesise(verilog, liberty, progress=progress)
+    design = [name for name in rtl if not fnmatch.fnmatch(name, MEMORIES)]
     chosen: set[str] = set()
     for pattern in modules:
-        found = fnmatch.filter(netlists, pattern)
+        found = fnmatch.filter(design, pattern)
         if not found:
-            raise ValueError(f"no module matches {pattern}; there are {', '.join(sorted(netlists))}")
+            raise ValueError(f"no module matches {pattern}; there are {', '.join(sorted(design))}")
         chosen.update(found)
-    while more := {cell for name in chosen for cell in netlists[name].cells if cell in netlists} - chosen:
+    used = re.compile(rf"^  ({'|'.join(design)}) \w+ \($", re.MULTILINE)
+    while more := {name for module in chosen for name in used.findall(rtl[module])} - chosen:
         chosen |= more
+    netlists = synthesise("\n".join(rtl[name] for name in rtl if name in chosen), liberty, progress=progress)
     progress(f"{len(chosen)} modules: gates as assignments")
-    gates = _assignments(netlist_text({name: netlists[name] for name in chosen}), liberty)
+    gates = _assignments(netlist_text(netlists), liberty)
     kept = [text for name, text in rtl.items() if name not in chosen]
     return "\n".join([gates, *kept]) + "\n"
 
