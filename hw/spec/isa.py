@@ -278,7 +278,6 @@ EXEC_LIMITS: dict[str, tuple[int, int | None]] = {
     "out_h": (1, None),
     "cout": (1, None),
     "act": (Activation.NONE, Activation.HSWISH),
-    "res": (ResidualOp.NONE, ResidualOp.POOL),
 }
 """EXEC fields whose legal values are less than they can hold, whatever mode and configuration: lowest, highest."""
 

@@ -198,11 +198,14 @@ def test_packed_lines_follow_each_other(name: str, denial: float) -> None:
         ("4x4", {"seg": 3, "seg_gap": 3, "seg_missing": 5}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg": 4, "seg_gap": 15, "seg_missing": 5}, ErrorCause.BAD_FIELD),
         ("4x4", {"seg": 4, "seg_gap": 3, "seg_missing": 2}, ErrorCause.BAD_FIELD),
+        ("4x4", {"res": ResidualOp.POOL}, ErrorCause.BAD_FIELD),
+        ("4x4", {"res": ResidualOp.POOL, "seg_missing": 5}, ErrorCause.BAD_FIELD),
         ("4x4", {"in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"mode": Mode.STOS_CH, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"res": 1, "res_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"res": 2, "res_base": 16 * 1024 - 2, "cout": 3}, ErrorCause.MEM_RANGE),
+        ("4x4", {**GAP, "res": 3, "res_base": 16 * 1024 - 2, "cout": 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"mode": Mode.MAX, "in_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"mode": Mode.MAX, "out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
         ("4x4", {"w_base": 2048}, ErrorCause.MEM_RANGE),
@@ -228,6 +231,7 @@ FAULTS = {
     "parameter": ({"p_base": 256}, ErrorCause.MEM_RANGE),
     "result": ({"out_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
     "residual": ({"res": 1, "res_base": 16 * 1024 - 3}, ErrorCause.MEM_RANGE),
+    "pooled": ({**GAP, "res": 3, "res_base": 16 * 1024}, ErrorCause.MEM_RANGE),
 }
 LONG = {"in_w": 32, "out_w": 32, "in_cs": 32, "out_cs": 32, "in_pitch": 32, "out_pitch": 32, **FULL}
 SOUND = {
@@ -235,6 +239,7 @@ SOUND = {
     "rows": {**LONG, "mode": Mode.STOS_CH, "kw": 3, "pad_x": 1, "cout": 6},
     "vec": {**LONG, "mode": Mode.VEC, "cout": 2, "p_base": PLAIN},
     "pool": {**LONG, "cin": 3, "cout": 6, **GAP},
+    "pool-map": {**LONG, "cin": 3, "cout": 6, **GAP, "res": 3, "res_base": 3000},
 }
 
 
@@ -253,7 +258,7 @@ def test_what_came_before_a_fault_is_finished(before: str, fault: str) -> None:
 
 
 @pytest.mark.parametrize("younger", FAULTS)
-@pytest.mark.parametrize("older", ["parameter", "result", "residual"])
+@pytest.mark.parametrize("older", ["parameter", "result", "residual", "pooled"])
 def test_of_two_faults_the_earlier_instructions_is_reported(older: str, younger: str) -> None:
     """Although the later one's may be found first: the earlier one's shows when its rows come."""
     bench, _ = loaded_bench(CONFIGS["4x4"])

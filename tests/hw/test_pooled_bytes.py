@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from hw.pooled_bytes import PooledBytes
@@ -73,3 +74,45 @@ def test_vectors_beyond_the_scratchpad_are_named_and_not_written() -> None:
     assert [vector[1:] for vector in vectors] == [(ACT_BYTES - 9 + at, sent[0][at : at + 4], False) for at in (0, 4)]
     assert beyond == [ACT_BYTES - 1]
     assert not run(4, [10], [ACT_BYTES - 10], dense=True)[1]
+
+
+@pytest.mark.parametrize("late", range(8))
+def test_reset_drops_what_was_collected(late: int) -> None:
+    """While bytes come, or `late` cycles behind the last one; the next instruction's bytes begin in lane 0."""
+    sizes = {"act_kib": 16, "weight_kib": 8, "param_entries": 64, "axi_data_width": 64}
+    config = AcceleratorConfig(rows=2, cols=4, max_kernel=3, **sizes)
+    dut, reset, m = PooledBytes(config), Signal(), Module()
+    m.submodules.dut = ResetInserter(reset)(dut)
+    vectors = []
+
+    async def send(ctx, values: range, *, complete: bool) -> None:
+        ctx.set(dut.valid, 1)
+        for q in values:
+            ctx.set(dut.q, q)
+            ctx.set(dut.last, complete and q == values[-1])
+            await ctx.tick()
+        ctx.set(dut.valid, 0)
+
+    async def bench(ctx) -> None:
+        for complete in (False, True):
+            await send(ctx, range(50, 61), complete=complete)
+            await ctx.tick().repeat(late) if late else None
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            for _ in range(8):
+                assert not ctx.get(dut.out_valid)
+                await ctx.tick()
+        ctx.set(dut.base, 300)
+        await send(ctx, range(6), complete=True)
+        for _ in range(8):
+            if ctx.get(dut.out_valid):
+                data = [ctx.get(dut.out_data[lane]) for lane in range(ctx.get(dut.out_count))]
+                vectors.append((ctx.get(dut.out_addr), data, ctx.get(dut.final)))
+            await ctx.tick()
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert vectors == [(300, [0, 1, 2, 3], False), (304, [4, 5], True)]

@@ -10,7 +10,18 @@ import pytest
 
 from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import INSTRUCTION_BYTES, ISA_VERSION, Instruction, Mode, Opcode, Queue, Region, Target, assemble
+from hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    ISA_VERSION,
+    Instruction,
+    Mode,
+    Opcode,
+    Queue,
+    Region,
+    ResidualOp,
+    Target,
+    assemble,
+)
 from hw.spec.program import PARAM_DTYPE, Program, ProgramError
 from sim.backend import Backend, ExecutionError, UndefinedError
 from sim.broken_programs import BrokenProgram, broken_programs, sound_program
@@ -226,9 +237,28 @@ def test_unsafe_overlap_is_found() -> None:
             IssBackend(TINY).run(_two_execs(overlap=1, **unsafe), {})
 
 
+def test_pooled_bytes_are_written_too() -> None:
+    """An EXEC that overlaps their writer must not read them."""
+    builder = ProgramBuilder(TINY)
+    builder.load_const(Target.ACT, 0, bytes(256))
+    builder.load_const(Target.PARAM, 0, np.array([(0, 1, 0, 0)], PARAM_DTYPE).tobytes())
+    common = {
+        "mode": Mode.VEC, "in_h": 1, "out_h": 1, "kh": 1, "kw": 1, "sy": 1, "sx": 1, "cout": 1,
+        "q_lo": -128, "q_hi": 127,
+    }  # fmt: skip
+    builder.exec(**common, in_w=8, out_w=8, out_base=100, gap=1, gap_mult=1, res=ResidualOp.POOL, res_base=120)
+    reader = builder.exec(**common, in_w=1, out_w=1, in_base=120, out_base=200)
+    program = builder.finish()
+    IssBackend(TINY).run(program, {})
+    with pytest.raises(UndefinedError, match="overlap=1, but it reads ACT bytes that instruction 3 writes"):
+        IssBackend(TINY).run(_edit(program, **{f"_{reader}": {"overlap": 1}}), {})
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
+        ({"res": 3, "gap": 1, "res_base": 7}, "overlaps the input"),
+        ({"res": 3, "gap": 1, "res_base": 207}, "pooled bytes .* overlap the map"),
         ({"res": 2, "res_base": 256}, "reads bytes of ACT that nothing has written"),
         ({"res": 2, "res_base": 200}, "overlaps the gate"),
         ({"res": 2, "res_base": 207}, "overlaps the gate"),
