@@ -262,8 +262,8 @@ EXEC = FieldTable(
     * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
 
     With sx = 2 every second pixel is read, but by ST-OS with kw > 1, which computes tiles at stride 1 and keeps every
-    second column.  Input, output, residual
-    and pooled ranges must not overlap, except that a map to add may be the output's own place (read before written).
+    second column.  Input, output, residual and pooled ranges must not overlap, except that a map to add may be the
+    output's own place (read before written).
 
     All of them must lie in the scratchpad, the input as a whole (in_h lines of in_w pixels in every channel), whatever
     part of it the strip reads.  MEM_RANGE is certain for a byte, weight word or parameter entry in use that lies beyond

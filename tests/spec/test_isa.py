@@ -7,6 +7,7 @@ import pytest
 from hw.spec.fields import FieldError
 from hw.spec.isa import (
     ENUM_FIELDS,
+    EXEC_LIMITS,
     INSTRUCTION_BYTES,
     OPCODES,
     QUEUE_OF,
@@ -104,3 +105,7 @@ def test_tables_agree_with_their_enumerations() -> None:
         for field in table.fields:
             if field.name in ENUM_FIELDS:
                 assert max(ENUM_FIELDS[field.name]) <= field.maximum
+    fields = {field.name: field for field in OPCODES[Opcode.EXEC].fields}
+    for name, (low, high) in EXEC_LIMITS.items():
+        field = fields[name]
+        assert low > field.minimum or (high is not None and high < field.maximum), f"{name} may have all values"
