@@ -245,7 +245,7 @@ EXEC = FieldTable(
     plane of n lines holds image line s*n + y.  With seg > 0 (then sx = 1, seg_gap < seg <= out_w <= cols, and
     seg_missing <= out_h) q is out_zp, and adds nothing to a pooled sum, where ``x % seg >= seg - seg_gap`` or both
     ``y >= out_h - seg_missing`` and ``x >= out_w - seg``.  A gap of kw//2 pixels separates the lines of a row
-    convolution; of a column convolution the lines above and below a segment are found by `fold`::
+    convolution; of column and square filters (ST-OS) the lines above and below a segment are found by `fold`::
 
         x(c, y, x) = x(c, y + in_h, x - seg)  for -in_h <= y < 0
                      x(c, y - in_h, x + seg)  for in_h <= y < 2*in_h       (in_zp elsewhere)

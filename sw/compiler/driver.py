@@ -124,7 +124,10 @@ def _in_dram(view: View, placed: Plan) -> bool:
 def _place(
     graph: Graph, config: AcceleratorConfig, *, dump_tensors: bool, fusion: bool, packing: bool
 ) -> tuple[Packed, Plan]:
-    """Lower and plan; where packed tensors, which are larger, do not all stay on chip, plan without them as well."""
+    """Lower and plan, with and without pooling beside maps; the cheapest plan.
+
+    Where packed tensors, which are larger, do not all stay on chip, plan without them as well.
+    """
     kernels, views = lower(graph, config)
     plain = Packed(graph, kernels, views, {})
     packed = pack(graph, kernels, views, config) if packing else plain
@@ -136,12 +139,11 @@ def _place(
             errors.append(error)
             continue
         choices.append((some, placed))
-        kernels = pool_beside(some.kernels, placed.whole)
-        if len(kernels) < len(some.kernels):
-            pooled = dataclasses.replace(some, kernels=kernels)
-            with suppress(CompileError):
-                placed_pooled = plan(some.graph, kernels, some.views, config, store_all=dump_tensors, fusion=fusion)
-                choices.append((pooled, placed_pooled))
+        pooled = dataclasses.replace(some, kernels=pool_beside(some.kernels, placed.whole))
+        if len(pooled.kernels) < len(some.kernels):
+            with suppress(CompileError):  # pooled bytes cannot go to DRAM; then it stays as it is
+                again = plan(pooled.graph, pooled.kernels, pooled.views, config, store_all=dump_tensors, fusion=fusion)
+                choices.append((pooled, again))
         if some is packed and not _spills(packed, placed):
             break
     if not choices:
