@@ -12,8 +12,6 @@ from sw.defaults import (
     CALIBRATION_PICTURES,
     DEFAULT_OBSERVER,
     OBSERVERS,
-    ZOO_CLASSES,
-    ZOO_RESOLUTION,
     ZOO_WIDTH,
 )
 
@@ -97,7 +95,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="CxHxW",
         type=_sizes,
         help="input shape of an .onnx file that leaves it open, or of a network of the zoo "
-        f"(default 3x{ZOO_RESOLUTION}x{ZOO_RESOLUTION})",
+        "(default: as published)",
     )
     _add_picture_options(parser)
     parser.add_argument(
@@ -108,7 +106,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="of a network of the zoo: multiplier of the channels (default: %(default)s)",
     )
     parser.add_argument(
-        "--classes", metavar="N", type=int, default=ZOO_CLASSES, help="of a network of the zoo (default: %(default)s)"
+        "--classes", metavar="N", type=int, help="of a network of the zoo (default: as published, ImageNet's 1000)"
     )
     parser.add_argument("--class-names", metavar="F", help="text file with the name of a class in each line")
 

@@ -16,8 +16,6 @@ from torch.fx import GraphModule
 from sw.defaults import (
     CALIBRATION_PICTURES,
     DEFAULT_OBSERVER,
-    ZOO_CLASSES,
-    ZOO_RESOLUTION,
     ZOO_WIDTH,
     ObserverKind,
 )
@@ -112,7 +110,7 @@ def float_network(
     weights: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
     width: float = ZOO_WIDTH,
-    classes: int = ZOO_CLASSES,
+    classes: int | None = None,
     random_weights: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
@@ -154,7 +152,7 @@ def _check_arguments(
     name: str,
     weights: str | Path | None,
     input_shape: Sequence[int] | None,
-    size: tuple[float, int],
+    size: tuple[float, int | None],
     random_weights: bool,
     preprocessing: Mapping[str, Any] | None,
 ) -> None:
@@ -162,7 +160,7 @@ def _check_arguments(
     from_zoo = _from_zoo(name)
     if random_weights and not from_zoo:
         raise UnknownNetworkError(f"--random-weights is for networks of the zoo; {name} brings its own")
-    if size != (ZOO_WIDTH, ZOO_CLASSES) and not from_zoo:
+    if size != (ZOO_WIDTH, None) and not from_zoo:
         raise UnknownNetworkError(f"--width and --classes are for networks of the zoo; {name} has its own")
     if input_shape is not None and not from_zoo and not name.endswith(".onnx"):
         raise UnknownNetworkError(f"--input-shape is for .onnx files and networks of the zoo; {name} has its own")
@@ -185,7 +183,7 @@ def quantised_network(
     calibration: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
     width: float = ZOO_WIDTH,
-    classes: int = ZOO_CLASSES,
+    classes: int | None = None,
     pictures: int = CALIBRATION_PICTURES,
     random_weights: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
@@ -280,9 +278,9 @@ def _checked(network: QuantisedNetwork) -> QuantisedNetwork:
     return network
 
 
-def _resolution(name: str, input_shape: Sequence[int] | None) -> int:
+def _resolution(name: str, input_shape: Sequence[int] | None) -> int | None:
     if input_shape is None:
-        return ZOO_RESOLUTION
+        return None
     if len(input_shape) != 3 or input_shape[0] != 3 or input_shape[1] != input_shape[2]:
         shape = "x".join(map(str, input_shape))
         raise UnknownNetworkError(f"--input-shape {shape}: {name} takes square colour pictures, such as 3x160x160")
@@ -290,7 +288,7 @@ def _resolution(name: str, input_shape: Sequence[int] | None) -> int:
 
 
 def _zoo(
-    about: zoo.Metadata, weights: str | Path | None, width: float, classes: int, random_weights: bool
+    about: zoo.Metadata, weights: str | Path | None, width: float, classes: int | None, random_weights: bool
 ) -> FloatNetwork:
     if random_weights and weights is not None:
         raise WeightsError(f"{about.name}: --weights and --random-weights exclude each other")

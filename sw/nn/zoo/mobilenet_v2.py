@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from sw.nn.zoo.layers import conv_norm, divisible
 
-__all__ = ["BLOCKS", "MobileNetV2"]
+__all__ = ["BLOCKS", "SMALL_STRIDES", "STRIDES", "MobileNetV2"]
 
-# table 2: expansion, channels, repeats, first stride
+# table 2: expansion, channels, repeats
 _STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+    (1, 16, 1),
+    (6, 24, 2),
+    (6, 32, 3),
+    (6, 64, 4),
+    (6, 96, 3),
+    (6, 160, 3),
+    (6, 320, 1),
 )
-BLOCKS = sum(repeats for _, _, repeats, _ in _STAGES)
+BLOCKS = sum(repeats for _, _, repeats in _STAGES)
+
+STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)
+"""Of the first convolution, and of the first block of each stage (table 2)."""
+
+SMALL_STRIDES = (1, 1, 2, 2, 2, 1, 1, 1)
+"""For pictures of 32 x 32, which the published strides would shrink to a point: the last maps are 4 x 4."""
 
 
 class InvertedResidual(nn.Module):
@@ -41,11 +49,11 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """The network; `width` scales all channels, those of the last convolution only upwards."""
 
-    def __init__(self, width: float, classes: int) -> None:
+    def __init__(self, width: float, classes: int, strides: Sequence[int] = STRIDES) -> None:
         super().__init__()
         cin = divisible(32 * width)
-        features: list[nn.Module] = [conv_norm(3, cin, 3, 2, act=nn.ReLU6)]
-        for expansion, channels, repeats, first_stride in _STAGES:
+        features: list[nn.Module] = [conv_norm(3, cin, 3, strides[0], act=nn.ReLU6)]
+        for (expansion, channels, repeats), first_stride in zip(_STAGES, strides[1:], strict=True):
             cout = divisible(channels * width)
             for index in range(repeats):
                 features.append(InvertedResidual(cin, cout, first_stride if index == 0 else 1, expansion))

@@ -43,6 +43,8 @@ class Metadata:
         As in :func:`names`, or with a list of blocks.
     input_shape
         Of one picture: (3, resolution, resolution).
+    classes
+        Number of logits of the published network.
     preprocessing
         With which the published weights were trained.
     naming
@@ -55,6 +57,7 @@ class Metadata:
 
     name: str
     input_shape: tuple[int, int, int]
+    classes: int
     preprocessing: Preprocessing
     naming: str
     depthwise_blocks: int
@@ -77,10 +80,13 @@ class _Network:
     preprocessing: Preprocessing = Preprocessing()
     hybrid: tuple[int, ...] = ()  # the paper's "50 %" choice
     rename: Callable[[State], State] = dict  # of another project's parameter names
+    resolution: int = ZOO_RESOLUTION
+    classes: int = ZOO_CLASSES
 
 
 _LITE = Preprocessing((0.0, 255.0), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), interpolation="bicubic")
 _HALF = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")
+_CIFAR10 = Preprocessing(mean=(0.4913, 0.4821, 0.4465), std=(0.2452, 0.2428, 0.2606), crop=1.0)
 
 _NETWORKS: dict[str, _Network] = {
     "mobilenet_v1": _Network(
@@ -128,6 +134,14 @@ _NETWORKS: dict[str, _Network] = {
         Preprocessing(interpolation="bicubic"),
     ),
     "resnet50": _Network(lambda w, r, n, fused: ResNet50(w, n), 0, "torchvision resnet50"),
+    "mobilenet_v2_cifar": _Network(
+        lambda w, r, n, fused: MobileNetV2(w, n, mobilenet_v2.SMALL_STRIDES),
+        mobilenet_v2.BLOCKS,
+        "torchvision mobilenet_v2",
+        _CIFAR10,
+        resolution=32,
+        classes=10,
+    ),
 }
 
 
@@ -201,8 +215,8 @@ def parse(name: str) -> Choice:
     return Choice(base, variant, _blocks(match[3], name, network.blocks))
 
 
-def metadata(name: str, *, resolution: int = ZOO_RESOLUTION) -> Metadata:
-    """Return input shape, preprocessing and parameter naming of a network.
+def metadata(name: str, *, resolution: int | None = None) -> Metadata:
+    """Return input shape (the published one if `resolution` is None), preprocessing and naming of a network.
 
     Raises
     ------
@@ -211,9 +225,10 @@ def metadata(name: str, *, resolution: int = ZOO_RESOLUTION) -> Metadata:
     """
     choice = parse(name)
     network = _NETWORKS[choice.base]
-    _check("resolution", resolution, isinstance(resolution, int) and resolution >= 1, "a whole number of pixels from 1")
-    shape = (3, resolution, resolution)
-    return Metadata(name, shape, network.preprocessing, network.naming, network.blocks, choice.fused)
+    side = network.resolution if resolution is None else resolution
+    _check("resolution", side, isinstance(side, int) and side >= 1, "a whole number of pixels from 1")
+    shape = (3, side, side)
+    return Metadata(name, shape, network.classes, network.preprocessing, network.naming, network.blocks, choice.fused)
 
 
 def _check(field: str, value: object, good: bool, limit: str) -> None:
@@ -225,8 +240,8 @@ def create(
     name: str,
     *,
     width: float = ZOO_WIDTH,
-    resolution: int = ZOO_RESOLUTION,
-    classes: int = ZOO_CLASSES,
+    resolution: int | None = None,
+    classes: int | None = None,
     weights: str | Path | None = None,
 ) -> nn.Module:
     """Return a network; in evaluation mode if `weights` are given, otherwise untrained.
@@ -239,9 +254,9 @@ def create(
     width
         Multiplier of the channels, rounded to multiples of 8.
     resolution
-        Height and width of the pictures.  Only EfficientNet-Lite0's SAME padding depends on it.
+        Height and width of the pictures, as published if None.  Only EfficientNet-Lite0's SAME padding depends on it.
     classes
-        Number of logits.
+        Number of logits, as published if None.
     weights
         Checkpoint to load: a ``.pth`` with a state dict, or an ``.npz`` of :func:`sw.nn.weights.save_weights`.
 
@@ -253,6 +268,9 @@ def create(
         If the weights cannot be read or belong to another network.
     """
     choice = parse(name)
+    published = _NETWORKS[choice.base]
+    resolution = published.resolution if resolution is None else resolution
+    classes = published.classes if classes is None else classes
     _check("width", width, isinstance(width, int | float) and 0 < width < math.inf, "a number above 0")
     _check("resolution", resolution, isinstance(resolution, int) and resolution >= 1, "a whole number of pixels from 1")
     _check("classes", classes, isinstance(classes, int) and classes >= 1, "a whole number from 1")
@@ -279,7 +297,7 @@ def _advice(name: str, state: State, width: float) -> str:
     for candidate in (name, *names()):
         choice = parse(candidate)
         with torch.device("meta"):  # names and shapes only
-            network = _build(choice, width, ZOO_RESOLUTION, classes)
+            network = _build(choice, width, _NETWORKS[choice.base].resolution, classes)
         if mismatch(network, _NETWORKS[choice.base].rename(state)) is not None:
             continue
         if candidate == name:
@@ -289,6 +307,6 @@ def _advice(name: str, state: State, width: float) -> str:
                 f"these are weights of {candidate!r}: load them there and convert with "
                 f"sw.nn.convert.convert(network, {parse(name).variant!r}, init='middle')"
             )
-        size = f" with {classes=}" if classes != ZOO_CLASSES else ""
+        size = f" with {classes=}" if classes != _NETWORKS[choice.base].classes else ""
         return f"these are weights of {candidate!r}: create that{size}"
     return f"they belong to no network of the zoo at width {width}; it has the names of {metadata(name).naming}"

@@ -1,0 +1,1 @@
+"""Neural Operator Scaffolding: FuSe networks trained on the scaffold of depthwise ones (``python -m sw.nos``)."""

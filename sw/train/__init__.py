@@ -1,0 +1,1 @@
+"""Training of networks: recipes, pictures, checkpoints, many processes (``python -m sw.train``)."""

@@ -1,0 +1,90 @@
+"""One process or many: what ``torchrun`` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sw.train.data import Share
+
+__all__ = ["Processes", "processes"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A process among all of a run.
+
+    Parameters
+    ----------
+    share
+        Its number and how many there are.
+    device
+        Where it computes.
+    """
+
+    share: Share
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.share.rank == 0
+
+    def parallel(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
+        """Return a network whose gradients are the mean over all processes (`unused`: not all take part in a step)."""
+        if self.share.world == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=unused)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        if self.share.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.share.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(device: str | None = None) -> Iterator[Processes]:
+    """Join the processes of a run (the environment of ``torchrun`` says which), and leave them at the end.
+
+    Parameters
+    ----------
+    device
+        ``cpu``, ``cuda`` or None for a GPU where there is one; with many processes each takes its own GPU.
+
+    Raises
+    ------
+    ValueError
+        If a GPU is asked for and there is none, or there are fewer than processes on this machine.
+    """
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and local >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device cuda: process {local} of this machine has no GPU ({torch.cuda.device_count()} seen)"
+        )
+    place = torch.device("cuda", local) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        torch.cuda.set_device(place)
+    if world == 1:
+        yield Processes(Share(), place)
+        return
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Processes(Share(rank, world), place)
+    finally:
+        dist.destroy_process_group()
