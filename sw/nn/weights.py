@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,15 @@ from torch import nn
 
 from hw.spec.program import write_atomic
 
-__all__ = ["WeightsError", "load_weights", "read_arrays", "read_provenance", "save_weights"]
+__all__ = ["UNREADABLE", "WeightsError", "load_weights", "read_arrays", "read_provenance", "save_weights"]
 
 PROVENANCE = "provenance"
+
+UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
+    *(LookupError, AttributeError, TypeError),  # of an unpickler that interprets arbitrary bytes
+)
+"""What ``torch.load`` raises for a file that it cannot read."""
 _SKIPPED = "num_batches_tracked"  # a training counter that no inference uses
 
 

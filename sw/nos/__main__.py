@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sw.nn import zoo
+from sw.nn.zoo.layers import initialise
 from sw.nn.zoo.registry import parse
 from sw.nos.sampling import Scaffolding
 from sw.nos.scaffold import scaffold
@@ -61,11 +62,12 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
     if choice.variant is None:
         raise ValueError(f"{options.network}: nothing to scaffold; name a FuSe network, {options.network}:fuse_half")
     recipe = recipe_of(options)
-    size = {"width": options.width, "resolution": recipe.resolution or None, "classes": classes}
     teacher = open_teacher(choice.base, options.teacher_weights, options, classes).to(device)
-    base = zoo.create(choice.base, **size)
+    base = zoo.unfused(options.network, width=options.width, resolution=recipe.resolution or None, classes=classes)
     if options.start == "teacher":
         base.load_state_dict(teacher.state_dict())
+    else:
+        initialise(base)
     model = scaffold(base.train(), choice.variant, choice.fused)
     objective = Scaffolding(
         recipe.label_smoothing,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hw.spec.program import write_atomic
+from sw.nn.weights import UNREADABLE
 
 __all__ = ["LAST", "CheckpointError", "check_run", "read_checkpoint", "write_checkpoint"]
 
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); remove it to start again") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -6,6 +6,6 @@ they take.  ``docs/zoo.md`` has their sizes.
 
 from __future__ import annotations
 
-from sw.nn.zoo.registry import Metadata, Preprocessing, ZooError, create, metadata, names
+from sw.nn.zoo.registry import Metadata, Preprocessing, ZooError, create, metadata, names, unfused
 
-__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names"]
+__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "unfused"]

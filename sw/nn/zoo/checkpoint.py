@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sw.nn.weights import WeightsError, read_arrays
+from sw.nn.weights import UNREADABLE, WeightsError, read_arrays
 from sw.nn.zoo.efficientnet import Family
 
 __all__ = ["State", "last_outputs", "mismatch", "read_state", "rename_efficientnet_pytorch"]
@@ -37,7 +37,7 @@ def read_state(path: str | Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weights file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch then advises to run the file's code
             reason = "neither an archive of torch.save nor tensors alone"

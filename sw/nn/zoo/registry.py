@@ -26,7 +26,7 @@ from sw.nn.zoo.mobilenet_v3 import LARGE, SMALL, MobileNetV3
 from sw.nn.zoo.resnet import ResNet50
 from sw.preprocessing import Preprocessing
 
-__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "parse"]
+__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "parse", "unfused"]
 
 
 class ZooError(ValueError):
@@ -268,13 +268,7 @@ def create(
         If the weights cannot be read or belong to another network.
     """
     choice = parse(name)
-    published = _NETWORKS[choice.base]
-    resolution = published.resolution if resolution is None else resolution
-    classes = published.classes if classes is None else classes
-    _check("width", width, isinstance(width, int | float) and 0 < width < math.inf, "a number above 0")
-    _check("resolution", resolution, isinstance(resolution, int) and resolution >= 1, "a whole number of pixels from 1")
-    _check("classes", classes, isinstance(classes, int) and classes >= 1, "a whole number from 1")
-    network = _build(choice, width, resolution, classes)
+    network = _fused(choice, unfused(name, width=width, resolution=resolution, classes=classes))
     if weights is None:
         initialise(network)
         return network
@@ -286,8 +280,25 @@ def create(
     return network.eval()
 
 
-def _build(choice: Choice, width: float, resolution: int, classes: int) -> nn.Module:
-    network = _NETWORKS[choice.base].build(width, resolution, classes, frozenset(choice.fused))
+def unfused(
+    name: str, *, width: float = ZOO_WIDTH, resolution: int | None = None, classes: int | None = None
+) -> nn.Module:
+    """Return an untrained network of :func:`create` before its depthwise convolutions are replaced.
+
+    Its activations stand where the FuSe network's do: in MobileNetV3 behind the squeeze-and-excite of blocks that are
+    to be replaced.  Parameters and errors are those of :func:`create`.
+    """
+    choice = parse(name)
+    published = _NETWORKS[choice.base]
+    resolution = published.resolution if resolution is None else resolution
+    classes = published.classes if classes is None else classes
+    _check("width", width, isinstance(width, int | float) and 0 < width < math.inf, "a number above 0")
+    _check("resolution", resolution, isinstance(resolution, int) and resolution >= 1, "a whole number of pixels from 1")
+    _check("classes", classes, isinstance(classes, int) and classes >= 1, "a whole number from 1")
+    return published.build(width, resolution, classes, frozenset(choice.fused))
+
+
+def _fused(choice: Choice, network: nn.Module) -> nn.Module:
     return network if choice.variant is None else convert(network, choice.variant, choice.fused)
 
 
@@ -297,7 +308,7 @@ def _advice(name: str, state: State, width: float) -> str:
     for candidate in (name, *names()):
         choice = parse(candidate)
         with torch.device("meta"):  # names and shapes only
-            network = _build(choice, width, _NETWORKS[choice.base].resolution, classes)
+            network = _fused(choice, unfused(candidate, width=width, classes=classes))
         if mismatch(network, _NETWORKS[choice.base].rename(state)) is not None:
             continue
         if candidate == name:
