@@ -17,11 +17,12 @@ from sw.nos.scaffold import scaffold
 from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of
 from sw.train.command import main as run_main
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    result = argparse.ArgumentParser(
         prog="python -m sw.nos",
         description="Neural Operator Scaffolding: train a FuSe network on the scaffold of its depthwise twin. Every "
         "layer has one depthwise kernel, from which two small matrices make FuSeConv's filters; each step draws which "
@@ -29,8 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         "folded into the filters of a plain FuSe network (docs/nos.md).",
         epilog=EPILOG.replace("PROGRAM", "sw.nos"),
     )
-    add_run_options(parser)
-    group = parser.add_argument_group("scaffolding")
+    add_run_options(result)
+    group = result.add_argument_group("scaffolding")
     group.add_argument(
         "--teacher-weights", metavar="F", type=Path, required=True, help="of the depthwise twin, .npz or .pth"
     )
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.75,
         help="share of the run after which all are FuSe (default: %(default)s)",
     )
-    return parser
+    return result
 
 
 def _build(options: argparse.Namespace, classes: int, device: torch.device) -> Setup:
@@ -91,7 +92,7 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    return run_main(_parser(), _build, argv)
+    return run_main(parser(), _build, argv)
 
 
 if __name__ == "__main__":

@@ -15,25 +15,26 @@ from sw.train.command import main as run_main
 from sw.train.objective import Distillation, Labels
 from sw.train.recipe import LR_BATCH
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    result = argparse.ArgumentParser(
         prog="python -m sw.train",
         description="Train a network of the zoo on labelled pictures, alone or with a teacher's outputs (knowledge "
         f"distillation). Learning rates are per {LR_BATCH} pictures of a batch.",
         epilog=EPILOG.replace("PROGRAM", "sw.train"),
     )
-    add_run_options(parser)
-    group = parser.add_argument_group("distillation")
+    add_run_options(result)
+    group = result.add_argument_group("distillation")
     group.add_argument("--teacher", metavar="NET", help="a network of the zoo that teaches, of the same --width")
     group.add_argument("--teacher-weights", metavar="F", type=Path, help="its weights, .npz or .pth")
     group.add_argument(
         "--teacher-share", metavar="A", type=float, default=0.5, help="of the loss, 0 to 1 (default: %(default)s)"
     )
     group.add_argument("--temperature", metavar="T", type=float, default=4.0, help="default: %(default)s")
-    return parser
+    return result
 
 
 def _build(options: argparse.Namespace, classes: int, device: torch.device) -> Setup:
@@ -58,7 +59,7 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    return run_main(_parser(), _build, argv)
+    return run_main(parser(), _build, argv)
 
 
 if __name__ == "__main__":
