@@ -64,7 +64,8 @@ def gate_verilog(
     used = re.compile(rf"^  ({'|'.join(design)}) \w+ \($", re.MULTILINE)
     while more := {name for module in chosen for name in used.findall(rtl[module])} - chosen:
         chosen |= more
-    netlists = synthesise("\n".join(rtl[name] for name in rtl if name in chosen), liberty, progress=progress)
+    needed = [text for name, text in rtl.items() if name in chosen or name not in design]  # with the memories' ports
+    netlists = synthesise("\n".join(needed), liberty, progress=progress)
     progress(f"{len(chosen)} modules: gates as assignments")
     gates = _assignments(netlist_text(netlists), liberty)
     kept = [text for name, text in rtl.items() if name not in chosen]

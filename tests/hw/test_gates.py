@@ -58,6 +58,14 @@ def test_modules_that_a_chosen_one_uses_come_along() -> None:
     assert "y <= a ^ b;" not in gate_verilog(DESIGN, modules=["rowcast"])
 
 
+def test_memories_stay_as_they_are() -> None:
+    memory = "module rowcast_ram_4x2 (clk, q);\n  input clk;\n  output [1:0] q;\n  assign q = 2'h2;\nendmodule\n"
+    used = DESIGN.replace("wire [1:0] t;", "wire [1:0] t;\n  wire [1:0] q;\n  rowcast_ram_4x2 m (.clk(clk), .q(q));")
+    text = gate_verilog(memory + used.replace("a + b", "a + q"))
+    assert memory in text and " + " not in text
+    assert sorted(verilog_modules(text)) == ["rowcast", "rowcast_leaf", "rowcast_ram_4x2"]
+
+
 def test_unknown_module_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no module matches rowcast_pea; there are rowcast, rowcast_leaf"):
         gate_verilog(DESIGN, modules=["rowcast_pea"])
