@@ -139,6 +139,12 @@ def netlist(session: nox.Session) -> None:
 
 
 @nox.session
+def power(session: nox.Session) -> None:
+    """Measure the power of layers from counted signal changes (arguments go to sim.power: --liberty F is needed)."""
+    session.run(python(session), "-m", "sim.power", *session.posargs, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure CPU time of generation, then networks' cycles beside their targets (arguments: only these, with them)."""
     interpreter = python(session)
