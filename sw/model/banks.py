@@ -137,10 +137,20 @@ def read_share(config: AcceleratorConfig, instruction: Instruction, reads: int, 
     cycles
         That they take.
     """
-    used = reads * _histogram(config, _operand_banks(config, instruction))
+    used = reads * _inside(instruction) * _histogram(config, _operand_banks(config, instruction))
     if ResidualOp(instruction["res"]).reads:
         used += rows * _histogram(config, _second_banks(config, instruction))
     return np.minimum(used / max(cycles, 1), 1.0)
+
+
+def _inside(ins: Instruction) -> float:
+    """Return the share of operand reads that meet the image; a read of padding alone needs no bank."""
+    lines = np.arange(ins["out_h"])[:, None] * ins["sy"] + np.arange(ins["kh"]) - ins["pad_y"]
+    share = float(((lines >= 0) & (lines < ins["in_h"])).mean())
+    if ins["mode"] == Mode.GEMM:  # which reads the pixels of every tap
+        first = np.arange(ins["kw"]) - ins["pad_x"]
+        share *= float(((first + (ins["out_w"] - 1) * ins["sx"] >= 0) & (first < ins["in_w"])).mean())
+    return share
 
 
 def _dense(instruction: Instruction) -> bool:

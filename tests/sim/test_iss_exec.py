@@ -209,7 +209,7 @@ class Checker:
 def test_random_programs_against_torch(name: str) -> None:
     config = CONFIGS[name]
     checker = Checker(config, torch_accumulators, finish)
-    for seed in range(32):
+    for seed in range(48):
         program = random_program(config, seed, cycles=60_000)
         IssBackend(config, observer=checker).run(program, random_inputs(program, seed))
     stos = {"STOS_CH", "STOS_LN"}
