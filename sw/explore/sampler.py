@@ -61,8 +61,8 @@ class Chooser(BaseSampler):
         (seed,) = np.random.SeedSequence([self._seed, number]).generate_state(1)
         return NSGAIISampler(population_size=_POPULATION, seed=int(seed))
 
-    def _missing(self, study: Study, rng: random.Random) -> dict[str, Any] | None:
-        """Return a combination without a finished trial; None: there is none.
+    def missing(self, study: Study, rng: random.Random) -> dict[str, Any] | None:
+        """Return a combination without a finished trial; None: there is none (subclasses may know a shorter way).
 
         One that is being tried elsewhere comes last, but comes: its process may have been killed.
         """
@@ -79,7 +79,7 @@ class Chooser(BaseSampler):
         self._evolution = self._draw(trial.number)
         self._evolution.before_trial(study, trial)
         take = self.grid or self.repeats >= _POPULATION
-        self._given = self._missing(study, random.Random(f"{self._seed} {trial.number}")) if take else None
+        self._given = self.missing(study, random.Random(f"{self._seed} {trial.number}")) if take else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return NSGA-II's."""

@@ -28,7 +28,7 @@ from sw.model.area import AreaTable
 from sw.model.channels import Memory
 from sw.model.energy import EnergyTable
 
-__all__ = ["Setup", "StudyError", "explore", "open_study", "points"]
+__all__ = ["Setup", "StudyError", "explore", "open_storage", "open_study", "points"]
 
 _POLL_SECONDS = 0.5
 
@@ -64,7 +64,14 @@ class Setup:
     energy_table: EnergyTable = EnergyTable()
 
 
-def _storage(where: str) -> BaseStorage:
+def open_storage(where: str) -> BaseStorage:
+    """Return a storage of studies: a database by its URL, else a file that many processes may append to.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be opened.
+    """
     try:
         if "://" in where:
             return RDBStorage(where)
@@ -93,7 +100,7 @@ def open_study(where: str, name: str, graph: Graph, setup: Setup) -> optuna.Stud
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=_storage(where),
+        storage=open_storage(where),
         sampler=Chooser(setup.space.choices, grid=setup.sampler == "grid", seed=setup.seed),
         study_name=name,
         load_if_exists=True,

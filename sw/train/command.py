@@ -29,7 +29,7 @@ from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
 from sw.train.recipe import RECIPES, Recipe, RecipeError
 
-__all__ = ["WEIGHTS", "Setup", "add_run_options", "main", "open_teacher", "recipe_of", "run"]
+__all__ = ["WEIGHTS", "Setup", "add_run_options", "main", "open_teacher", "progress_bar", "recipe_of", "run"]
 
 WEIGHTS = "weights.npz"
 """Name of the trained weights in a run's folder."""
@@ -86,9 +86,10 @@ def _share(text: str) -> float:
     return value
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add network, pictures, recipe and machine; :func:`run` reads them."""
-    parser.add_argument("network", metavar="NET", help="a network of the zoo, such as mobilenet_v2:fuse_half")
+def add_run_options(parser: argparse.ArgumentParser, *, network: bool = True) -> None:
+    """Add network (unless the caller has its own), pictures, recipe and machine; :func:`run` reads them."""
+    if network:
+        parser.add_argument("network", metavar="NET", help="a network of the zoo, such as mobilenet_v2:fuse_half")
     parser.add_argument(
         "--width", metavar="W", type=float, default=ZOO_WIDTH, help="multiplier of the channels (default: %(default)s)"
     )
@@ -170,7 +171,7 @@ def open_teacher(name: str, weights: Path, options: argparse.Namespace, classes:
 
 
 @contextmanager
-def _bar(visible: bool) -> Iterator[Progress | None]:
+def progress_bar(visible: bool) -> Iterator[Progress | None]:
     """Show progress on a terminal's standard error, a line per epoch elsewhere."""
     if not visible:
         yield None
@@ -290,7 +291,7 @@ def run(options: argparse.Namespace, build: Callable[[argparse.Namespace, int, t
     torch.manual_seed(options.seed)
     with processes(options.device) as together:
         torch.use_deterministic_algorithms(together.device.type == "cpu")
-        with _bar(together.first) as progress:
+        with progress_bar(together.first) as progress:
             return _trained(options, build, together, progress)
 
 
