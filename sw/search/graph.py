@@ -12,7 +12,6 @@ from sw.compiler.ir import (
     Graph,
     Linear,
     Op,
-    Reshape,
     Slice,
     Tensor,
 )
@@ -62,7 +61,7 @@ class _Writer:
                 padding=(kernel[0] // 2, kernel[1] // 2) * 2,
                 groups=cin if depthwise else 1,
                 clamp=FULL_RANGE if linear else _RELU6,
-                linear=linear and residual is None,
+                linear=linear,
                 residual=residual,
             )
         )
@@ -80,9 +79,9 @@ class _Writer:
             x = self.conv(x, hidden, (k, k), place.stride, depthwise=True)
         else:
             split = hidden // 2
-            parts = self.channels(x, 0, split), self.channels(x, split, hidden)
-            row = self.conv(parts[0], split, (1, k), place.stride, depthwise=True)
-            column = self.conv(parts[1], hidden - split, (k, 1), place.stride, depthwise=True)
+            row = self.conv(self.channels(x, 0, split), split, (1, k), place.stride, depthwise=True)
+            rest = self.channels(x, split, hidden)
+            column = self.conv(rest, hidden - split, (k, 1), place.stride, depthwise=True)
             x = self.tensor((hidden, *self.tensors[row].shape[1:]))
             self.ops.append(Concat(name=f"concat{len(self.ops)}", output=x, parts=(row, column)))
         return self.conv(x, place.cout, linear=True, residual=source if place.shortcut else None)
@@ -91,14 +90,12 @@ class _Writer:
         x = self.conv(source, space.last_channels)
         pooled = self.tensor((space.last_channels, 1, 1))
         self.ops.append(GlobalAvgPool(name="pool", output=pooled, input=x))
-        flat = self.tensor((space.last_channels, 1, 1))
-        self.ops.append(Reshape(name="flatten", output=flat, input=pooled))
         output = self.tensor((space.classes, 1, 1))
         self.ops.append(
             Linear(
                 name="classifier",
                 output=output,
-                input=flat,
+                input=pooled,
                 weight=np.ones((space.classes, space.last_channels), np.int8),
                 weight_scale=np.full(space.classes, 0.01),
                 bias=np.zeros(space.classes),

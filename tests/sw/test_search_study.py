@@ -47,10 +47,7 @@ def every() -> list[Architecture]:
     first, second = SPACE.places
     last = [()] + [(block,) for block in SPACE.options(second[1])]
     return [
-        Architecture(((a,), (b, *c)))
-        for a in SPACE.options(first[0])
-        for b in SPACE.options(second[0])
-        for c in last
+        Architecture(((a,), (b, *c))) for a in SPACE.options(first[0]) for b in SPACE.options(second[0]) for c in last
     ]
 
 
@@ -107,7 +104,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     [
         (setup(max_cycles=10**6, supernet="a"), "max_cycles"),
         (setup(supernet="b"), "supernet"),
-        (dataclasses.replace(setup(supernet="a"), budget=Budget(SPACE, CONFIG, Table({"config": {}}, 0, {}))), "config"),
+        (dataclasses.replace(setup(), budget=Budget(SPACE, CONFIG, Table({"config": {}}, 0, {}))), "config"),
     ],
 )
 def test_another_search_is_refused(other: Setup, key: str, tmp_path: Path) -> None:
@@ -119,9 +116,7 @@ def test_another_search_is_refused(other: Setup, key: str, tmp_path: Path) -> No
 
 
 def test_a_front() -> None:
-    rows = [
-        {"cycles": c, "accuracy": a} for c, a in ((3, 5.0), (1, 2.0), (2, 2.0), (2, 4.0), (1, 1.0), (4, 5.0))
-    ]
+    rows = [{"cycles": c, "accuracy": a} for c, a in ((3, 5.0), (1, 2.0), (2, 2.0), (2, 4.0), (1, 1.0), (4, 5.0))]
     assert json.loads(json.dumps(front(rows, "cycles"))) == [
         {"cycles": 1, "accuracy": 2.0},
         {"cycles": 2, "accuracy": 4.0},

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sw.nos.recalibrate import recalibrate
-from sw.search.space import OPERATORS, Block
+from sw.search.space import OPERATORS, Architecture
 from sw.search.supernet import ElasticBlock
 from tests.sw.search_spaces import SPACE, supernet
 
@@ -33,8 +33,10 @@ def test_networks_differ() -> None:
     """Every choice matters: no two networks that differ in one of them compute the same."""
     model, x = supernet(), torch.randn(1, 3, 16, 16)
     outputs = []
-    for block in (Block(3, 2, "depthwise"), Block(5, 2, "depthwise"), Block(3, 3, "depthwise"), Block(3, 2, "fuse_half")):
-        model.activate([type(SPACE.largest)(((SPACE.largest.stages[0][0],), (block,), SPACE.largest.stages[2]))])
+    first, _, last = SPACE.largest.stages
+    for text in ("2d3", "2d5", "3d3", "2f3"):
+        (block,) = Architecture.parse(text).blocks
+        model.activate([Architecture((first, (block,), last))])
         outputs.append(model(x))
     for index, one in enumerate(outputs):
         assert not any(torch.allclose(one, other) for other in outputs[:index])
