@@ -22,7 +22,7 @@ def check_plot(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise ReportError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}")
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - whether it loads is the question
     except ImportError:
         raise ReportError("--plot needs matplotlib: pip install 'rowcast[plot]'") from None
 

@@ -69,7 +69,7 @@ def _pointwise_system(outputs: int, channels: int, height: int, width: int) -> S
     return _system("pointwise", extents, _access("Y", "o", *pixel), _access("W", "o", "c"), _access("X", "c", *pixel))
 
 
-def _pointwise(O: int, C: int, H: int, W: int) -> Operator:  # noqa: E741
+def _pointwise(O: int, C: int, H: int, W: int) -> Operator:  # noqa: E741 - the loop bounds have their usual letters
     sizes = {"O": O, "C": C, "H": H, "W": W}
     return Operator("pointwise", "pointwise (1x1) convolution", sizes, (_pointwise_system(O, C, H, W),))
 
@@ -106,7 +106,7 @@ def _depthwise(H: int, W: int, K: int) -> Operator:
     return Operator("depthwise", title, {"H": H, "W": W, "K": K}, (flat,), product, loops)
 
 
-def _conv2d(O: int, C: int, H: int, W: int, K: int) -> Operator:  # noqa: E741
+def _conv2d(O: int, C: int, H: int, W: int, K: int) -> Operator:  # noqa: E741 - the loop bounds have their usual letters
     channel, line, column = Term("r", div=K * K), Term("r", div=K, mod=K), Term("r", mod=K)
     y, x = Term("p", div=W), Term("p", mod=W)
     extents = {"o": O, "p": H * W, "r": C * K * K}

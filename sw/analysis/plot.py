@@ -31,7 +31,7 @@ def check_plot(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise AnalysisError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}")
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - whether it loads is the question
     except ImportError:
         raise AnalysisError("--plot needs matplotlib: pip install 'rowcast[plot]'") from None
 

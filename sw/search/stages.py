@@ -23,8 +23,7 @@ from sw.search.greedy import greedy_hybrid
 from sw.search.latency import CycleTable, table_path, whole_cycles
 from sw.search.space import Architecture, Space, SpaceError, Stage
 from sw.search.training import SUPERNET, PictureFacts, Trained, load_supernet, train_supernet
-from sw.train.command import progress_bar, recipe_of
-from sw.train.data import open_pictures
+from sw.train.command import progress_bar, recipe_of, training_pictures
 from sw.train.distributed import processes
 
 if TYPE_CHECKING:
@@ -63,19 +62,7 @@ def run_train(options: argparse.Namespace) -> Found:
         expansions=options.expansions,
         **_stages(options.stages),
     )
-    pictures = open_pictures(
-        options.data,
-        PictureFacts.of(space),
-        test=options.test,
-        holdout=options.holdout,
-        limit=options.limit,
-        augmentation=recipe.augmentation,
-        seed=options.seed,
-        workers=options.workers,
-    )
-    classes = pictures.classes if options.classes is None else options.classes
-    if classes < pictures.classes:
-        raise ValueError(f"--classes {classes}: the pictures have {pictures.classes}")
+    pictures, classes = training_pictures(options, PictureFacts.of(space))
     space = Space.from_dict({**space.to_dict(), "classes": classes})
     options.out.mkdir(parents=True, exist_ok=True)
     with processes(options.device) as together, progress_bar(together.first) as progress:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from sw.defaults import ZOO_WIDTH
+from sw.frontends.calibration import TakesPictures
 from sw.nn import zoo
 from sw.nn.count import parameters
 from sw.nn.weights import save_weights
@@ -29,7 +30,17 @@ from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
 from sw.train.recipe import RECIPES, Recipe, RecipeError
 
-__all__ = ["WEIGHTS", "Setup", "add_run_options", "main", "open_teacher", "progress_bar", "recipe_of", "run"]
+__all__ = [
+    "WEIGHTS",
+    "Setup",
+    "add_run_options",
+    "main",
+    "open_teacher",
+    "progress_bar",
+    "recipe_of",
+    "run",
+    "training_pictures",
+]
 
 WEIGHTS = "weights.npz"
 """Name of the trained weights in a run's folder."""
@@ -234,6 +245,30 @@ def _export(setup: Setup, options: argparse.Namespace, result: Result, descripti
     return {**summary, "weights": str(options.out / WEIGHTS)}
 
 
+def training_pictures(options: argparse.Namespace, about: TakesPictures) -> tuple[TrainingPictures, int]:
+    """Return the pictures of the options for a network's input, and the number of logits.
+
+    Raises
+    ------
+    sw.nn.pictures.PictureError, ValueError
+        If they cannot be read, or have more classes than asked for.
+    """
+    pictures = open_pictures(
+        options.data,
+        about,
+        test=options.test,
+        holdout=options.holdout,
+        limit=options.limit,
+        augmentation=recipe_of(options).augmentation,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    classes = pictures.classes if options.classes is None else options.classes
+    if classes < pictures.classes:
+        raise ValueError(f"--classes {classes}: the pictures have {pictures.classes}")
+    return pictures, classes
+
+
 def _trained(
     options: argparse.Namespace,
     build: Callable[[argparse.Namespace, int, torch.device], Setup],
@@ -242,19 +277,7 @@ def _trained(
 ) -> dict[str, Any]:
     recipe = recipe_of(options)
     about = zoo.metadata(options.network, resolution=recipe.resolution or None)
-    pictures: TrainingPictures = open_pictures(
-        options.data,
-        about,
-        test=options.test,
-        holdout=options.holdout,
-        limit=options.limit,
-        augmentation=recipe.augmentation,
-        seed=options.seed,
-        workers=options.workers,
-    )
-    classes = pictures.classes if options.classes is None else options.classes
-    if classes < pictures.classes:
-        raise ValueError(f"--classes {classes}: the pictures have {pictures.classes}")
+    pictures, classes = training_pictures(options, about)
     setup = build(options, classes, together.device)
     options.out.mkdir(parents=True, exist_ok=True)
     description = {**pictures.description, "limit": options.limit}

@@ -171,7 +171,8 @@ class _Files:
         for found in loader:
             if isinstance(found, PictureError):
                 raise found
-            yield tuple(found)  # type: ignore[misc]
+            images, labels = found
+            yield images, labels
 
     def train(self, epoch: int, batch: int, share: Share) -> Iterator[Batch]:
         return self._batches(epoch, _order(len(self.labels), self.seed, epoch, batch, share))

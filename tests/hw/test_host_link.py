@@ -130,9 +130,9 @@ class Bench:
                 break
         else:
             return None
-        head = bytes([first, *[await self.byte() for _ in range(link.RESPONSE_HEADER.size)]])  # type: ignore[list-item]
+        head = bytes([first, *[await self.byte() for _ in range(link.RESPONSE_HEADER.size)]])
         length = link.RESPONSE_HEADER.unpack(head[1:])[2]
-        rest = bytes([await self.byte() for _ in range(length + link.CRC_BYTES)])  # type: ignore[misc]
+        rest = bytes([await self.byte() for _ in range(length + link.CRC_BYTES)])
         # The link listens again when the last byte has left.
         self.ctx.set(self.dut.o.ready, 1)
         await self.ctx.tick().repeat(2)
