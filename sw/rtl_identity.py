@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hw.spec.isa import Instruction, Opcode, assemble
 from hw.spec.program import Program
+from sw.sources import ROOT, files_digest, imported_sources
 
 __all__ = ["NUMBERS", "hardware_key", "schedule_key"]
-
-ROOT = Path(__file__).parents[1]
 
 NUMBERS = (
     *("in_zp", "out_zp", "q_lo", "q_hi", "post_shift", "act_offset", "act_limit", "res_zp", "res_mult"),
@@ -19,7 +18,11 @@ NUMBERS = (
 )
 """EXEC's fields that hold quantisation: they change results, and no cycle."""
 
-_HARDWARE = ("hw/*.py", "hw/spec/*.py", "sim/verilator/**/*.*")
+_DESIGN = ("hw.accelerator", "hw.emit")
+"""The top component and what writes its Verilog: with all that they import, the sources of the design."""
+
+_BENCH = "sim/verilator"
+"""Test bench and memory of measurements on RTL."""
 
 
 def schedule_key(program: Program) -> str:
@@ -40,10 +43,15 @@ def schedule_key(program: Program) -> str:
 
 
 @cache
-def hardware_key() -> str:
-    """Return a SHA-256 of the sources of hardware, generator, test bench and memory of measurements on RTL."""
-    digest = hashlib.sha256()
-    paths = {path for pattern in _HARDWARE for path in ROOT.glob(pattern) if path.suffix in (".py", ".cpp", ".h")}
-    for path in sorted(paths):
-        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+def hardware_key(root: Path = ROOT) -> str:
+    """Return a SHA-256 of what a measurement on RTL ran: the design's sources, test bench and memory.
+
+    Tools beside the design (reports, netlists, boards) are no part of it.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    """
+    bench = {path for path in (root / _BENCH).rglob("*.*") if path.suffix in (".py", ".cpp", ".h")}
+    return files_digest(sorted(imported_sources(_DESIGN, root) | bench), root)
