@@ -163,7 +163,7 @@ STORE = FieldTable(
     """DMA from the activation scratchpad to DRAM::
 
         for r in range(rows):
-            region[dram_offset + r*dram_stride :][:row_bytes] = act[mem_addr + r*mem_stride :][:row_bytes]
+            region[dram_offset + r*dram_stride :][:row_bytes] = ACT[mem_addr + r*mem_stride :][:row_bytes]
 
     Done, and its tokens given, when the last write response has arrived.""",
 )
@@ -223,43 +223,77 @@ EXEC = FieldTable(
         Field("seg_missing", 5, "last output lines whose last segment holds no image line: treated like a gap"),
         Field("fold", 1, "ST-OS: beyond line 0 and the last line lines continue one segment to the side"),
     ),
-    """One strip of a layer.  With x(c, y, x) the input byte, or in_zp outside the tensor::
+    """One strip of a layer.
+
+    ACT, WEIGHT and PARAM are the on-chip memories: int8 bytes, words of int8 lanes, and entries (bias, mult, shift).
+    All other names are the fields, the named values below, the array's number of `rows`, and what section Arithmetic
+    defines::
+
+        single = mode != GEMM or depthwise              # one input channel per output channel
+
+        def pixel(c, y, x):
+            if fold and -in_h <= y < 0:
+                y, x = y + in_h, x - seg
+            elif fold and in_h <= y < 2 * in_h:
+                y, x = y - in_h, x + seg
+            inside = 0 <= y < in_h and 0 <= x < in_w
+            return ACT[in_base + c*in_cs + y*in_pitch + x] if inside else in_zp
+
+        def weight(c, ci, ky, kx):
+            block, i = divmod(c, rows)
+            n = min(rows, cout - block*rows)            # channels of this block
+            if single:                                  # taps of a line last first
+                word = (block*kh + ky)*kw + kw - 1 - kx
+            else:
+                word = ((block*cin + ci)*kh + ky)*kw + kx
+            return WEIGHT[w_base + word][n - 1 - i]
 
         for c in range(cout):
+            bias, mult, shift = PARAM[p_base + c]
+            total = 0
             for y in range(out_h):
                 for x in range(out_w):
-                    GEMM:            acc = sum(W(c, ci, ky, kx) * x(ci, y*sy+ky-pad_y, x*sx+kx-pad_x)
-                                               for ci in range(cin) for ky in range(kh) for kx in range(kw))
-                    STOS_CH/STOS_LN: acc = sum(W(c, ky, kx) * x(c, y*sy+ky-pad_y, x*sx+kx-pad_x)
-                                               for ky in range(kh) for kx in range(kw))     (also GEMM with depthwise)
-                    VEC:             acc = x(c, y*sy-pad_y, x*sx-pad_x)                      (kh = kw = 1, no weights)
-                    MAX:             acc = max(x(c, y*sy+ky-pad_y, x*sx+kx-pad_x)
-                                               for ky in range(kh) for kx in range(kw))     (no weights)
-                    r = ADD: res[res_base + c*out_cs + y*out_pitch + x]; SCALE: res[res_base + c]
-                    q = numerics.output(acc, params[p_base + c], r, ...)
-                    out[out_base + c*out_cs + y*out_pitch + x] = q
-            gap:       out[out_base + c*out_cs] = numerics.pool(sum of all q of channel c)   (instead of the line above)
-            gap, POOL: out[res_base + c] = numerics.pool(sum of all q of channel c)          (besides the line above)
+                    taps = [
+                        (ci, ky, kx, pixel(ci, y*sy + ky - pad_y, x*sx + kx - pad_x))
+                        for ci in ([c] if single else range(cin))
+                        for ky in range(kh)
+                        for kx in range(kw)
+                    ]
+                    if mode in (VEC, MAX):              # VEC: kh = kw = 1; no weights
+                        acc = max(value for ci, ky, kx, value in taps)
+                    else:
+                        acc = sum(weight(c, ci, ky, kx) * value for ci, ky, kx, value in taps)
+                    v = sat24(rshift_round((acc + bias) * mult, shift))
+                    if res == ADD:
+                        v += (ACT[res_base + c*out_cs + y*out_pitch + x] - res_zp) * res_mult
+                    if act == HSWISH:
+                        v = sat16(v) * clamp(sat16(v) + act_offset, 0, act_limit)
+                    if res == SCALE:
+                        v = sat16(v) * (ACT[res_base + c] - res_zp)
+                    q = clamp(rshift_round(v, post_shift) + out_zp, q_lo, q_hi)
+                    in_gap = seg and x % seg >= seg - seg_gap
+                    missing = seg and y >= out_h - seg_missing and x >= out_w - seg
+                    if in_gap or missing:
+                        q = out_zp
+                    else:
+                        total += q
+                    if not gap or res == POOL:
+                        ACT[out_base + c*out_cs + y*out_pitch + x] = q
+            if gap:
+                mean = sat24(rshift_round((total + gap_bias) * gap_mult, gap_shift))
+                ACT[res_base + c if res == POOL else out_base + c*out_cs] = clamp(mean + gap_zp, -128, 127)
 
     Segments pack several image lines into one line, so that small maps fill the columns: line y, segment s of a packed
-    plane of n lines holds image line s*n + y.  With seg > 0 (then sx = 1, seg_gap < seg <= out_w <= cols, and
-    seg_missing <= out_h) q is out_zp, and adds nothing to a pooled sum, where ``x % seg >= seg - seg_gap`` or both
-    ``y >= out_h - seg_missing`` and ``x >= out_w - seg``.  A gap of kw//2 pixels separates the lines of a row
-    convolution; of column and square filters (ST-OS) the lines above and below a segment are found by `fold`::
-
-        x(c, y, x) = x(c, y + in_h, x - seg)  for -in_h <= y < 0
-                     x(c, y - in_h, x + seg)  for in_h <= y < 2*in_h       (in_zp elsewhere)
-
-    which is in_zp if ``x - seg`` or ``x + seg`` lies outside 0..in_w-1; where x itself lies does not matter.
+    plane of n lines holds image line s*n + y.  With seg > 0, sx = 1, seg_gap < seg <= out_w <= cols, and
+    seg_missing <= out_h.  A gap of kw//2 pixels separates the lines of a row convolution; of column and square filters
+    (ST-OS) the lines above and below a segment are found by `fold`; it is whether x - seg or x + seg lies in 0..in_w-1
+    that counts then, not where x lies.
 
     GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
     one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.
 
-    Weights, one word of ``rows`` lanes per step, in order of use.  Channel block b holds channels b*rows to
-    b*rows + n - 1, n = min(rows, cout - b*rows); lane n-1-i belongs to channel b*rows + i:
-
-    * GEMM: word w_base + ((b*cin + ci)*kh + ky)*kw + kx
-    * depthwise (all modes): word w_base + (b*kh + ky)*kw + (kw-1-kx)   (taps of a line last first)
+    Weights are stored one word of ``rows`` lanes per step, in order of use: the lanes of a block of n channels are its
+    channels last first.
 
     With sx = 2 every second pixel is read, but by ST-OS with kw > 1, which computes tiles at stride 1 and keeps every
     second column.  Input, output, residual and pooled ranges must not overlap, except that a map to add may be the

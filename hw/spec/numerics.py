@@ -1,6 +1,22 @@
 """The integer arithmetic of the output stage: one object for hardware, ISS and tests.
 
-All rounding is to nearest, ties to even, which is also what PyTorch's ``quantize_per_tensor`` does.
+All rounding is to nearest, ties to even, which is also what PyTorch's ``quantize_per_tensor`` does::
+
+    def rshift_round(value, shift):
+        half = (1 << shift) // 2
+        odd = value >> shift & 1
+        return value + half - 1 + odd >> shift if shift else value
+
+    def clamp(value, low, high):
+        return min(max(value, low), high)
+
+    def sat16(value):
+        return clamp(value, -(2**15), 2**15 - 1)
+
+    def sat24(value):
+        return clamp(value, -(2**23), 2**23 - 1)
+
+In formulas, of an accumulator::
 
     t = sat24(rshift_round((acc + bias) * mult, shift))            mult, shift per output channel
     u = t + (r - res_zp) * res_mult                                only with a residual operand r
