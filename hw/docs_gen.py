@@ -1,13 +1,16 @@
 """Documents derived from the specification's tables.
 
-``python -m hw.docs_gen`` writes ``docs/isa.md``, ``docs/registers.md`` and ``docs/link.md``.  A test compares the files
-with the tables, so that none can drift.
+``python -m hw.docs_gen`` writes ``docs/configuration.md``, ``isa.md``, ``link.md``, ``registers.md``.  A test compares
+the files with the tables, so that none can drift.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import dataclasses
 import enum
+import functools
 import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +19,10 @@ from types import ModuleType
 
 from hw.csr_block import identity_values
 from hw.spec import csr, isa, link, numerics, program
-from hw.spec.config import AcceleratorConfig
+from hw.spec.config import LIMITS, PRESETS, AcceleratorConfig, ConfigError
 from hw.spec.fields import FieldTable
 
-__all__ = ["isa_markdown", "link_markdown", "main", "registers_markdown"]
+__all__ = ["configuration_markdown", "isa_markdown", "link_markdown", "main", "registers_markdown"]
 
 _NOTE = "<!-- Generated from the tables in hw/spec by `python -m hw.docs_gen`; edit those. -->\n"
 
@@ -50,20 +53,28 @@ def _fields(table: FieldTable) -> str:
 
 
 def _prose(text: str) -> str:
-    """Turn a docstring into Markdown: indented blocks become fenced ones."""
+    """Turn a docstring into Markdown: indented blocks become fenced ones, marked as Python if they are."""
     out: list[str] = []
-    fenced = False
-    for line in inspect.cleandoc(text).splitlines():
-        literal = line.startswith("    ")
-        if literal and not fenced:
-            out.append("```text")
-        elif fenced and line and not literal:
-            while not out[-1]:
-                out.pop()
-            out += ["```", ""]
-        fenced = literal or (fenced and not line)
-        out.append(line[4:] if literal else line.replace("::", ":").replace("``", "`"))
-    return "\n".join([*out, "```"] if fenced else out) + "\n"
+    block: list[str] = []
+    for line in [*inspect.cleandoc(text).splitlines(), None]:
+        if line is not None and (line.startswith("    ") or (block and not line)):
+            block.append(line[4:])
+            continue
+        if block:
+            code = "\n".join(block).rstrip()
+            out += [f"```{'python' if _is_python(code) else 'text'}", code, "```", ""]
+            block = []
+        if line is not None:
+            out.append(line.replace("::", ":").replace("``", "`"))
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _is_python(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _body(module: ModuleType) -> str:
@@ -161,16 +172,145 @@ def link_markdown() -> str:
     return "\n".join(parts)
 
 
+_REFUSED: tuple[dict[str, float], ...] = (
+    {"rows": 16.5},
+    {"rows": 0},
+    {"act_kib": 24},
+    {"cols": 3, "axi_data_width": 64},
+    {"act_kib": 1, "act_banks": 16},
+    {"cols": 4, "axi_data_width": 1024},
+    {"rows": 256, "weight_kib": 1},
+    {"rows": 2, "weight_kib": 4096},
+)
+"""Changes of the defaults that break each rule of a configuration once."""
+
+
+def _refusal(changes: Mapping[str, float]) -> str:
+    try:
+        AcceleratorConfig(**changes)
+    except ConfigError as error:
+        return str(error)
+    raise ValueError(f"{changes} is a legal configuration")
+
+
+def _derived() -> list[tuple[str, str]]:
+    """Return name and meaning of every size that follows from a configuration."""
+    kinds = (property, functools.cached_property)
+    sizes = [(name, item) for name, item in vars(AcceleratorConfig).items() if isinstance(item, kinds)]
+    found = [(name, _prose(item.__doc__ or "").splitlines()[0].rstrip(".")) for name, item in sizes]
+    return [(name, meaning) for name, meaning in found if not name.startswith("hash")]
+
+
+def _memory_map() -> str:
+    words = "words of `weight_word_bytes`: a lane per row"
+    entries = "[parameter entries](isa.md#parameter-entry)"
+    onchip = (
+        (isa.Target.ACT, "byte", "`act_bytes`, in `act_banks` banks", "bytes"),
+        (isa.Target.WEIGHT, "byte, by LOAD; word, by EXEC", "`weight_bytes`", words),
+        (isa.Target.PARAM, "byte, by LOAD; entry, by EXEC", "`param_bytes`", entries),
+    )
+    regions = (
+        (isa.Region.CONST, "instructions, from PROG_OFFSET; parameters and weights"),
+        (isa.Region.WORK, "intermediate tensors"),
+        (isa.Region.INPUT, "the network's inputs"),
+        (isa.Region.OUTPUT, "its outputs"),
+    )
+    parts = [
+        "## Memory map\n",
+        "On chip, as instructions see it; every memory begins at address 0:\n",
+        _table(
+            ("`target`", "memory", "addressed by", "size in bytes", "holds"),
+            ((target.value, f"`{target.name}`", unit, size, holds) for target, unit, size, holds in onchip),
+        ),
+        "In DRAM, wherever the host puts it: a region's base, a multiple of "
+        f"{csr.REGION_ALIGN // 1024} KiB, and its size are [registers](registers.md).\n",
+        _table(
+            ("`region`", "name", "base", "size", "holds"),
+            (
+                (
+                    region.value,
+                    f"`{region.name}`",
+                    f"`REGION{region.value}_BASE_LO` at `0x{csr.address(f'REGION{region.value}_BASE_LO'):03x}`, `_HI`",
+                    f"`REGION{region.value}_SIZE` at `0x{csr.address(f'REGION{region.value}_SIZE'):03x}`",
+                    holds,
+                )
+                for region, holds in regions
+            ),
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def configuration_markdown() -> str:
+    """Return the reference of configurations: fields, presets, derived sizes, rules, memory map."""
+    helps = AcceleratorConfig.field_help()
+    fields = dataclasses.fields(AcceleratorConfig)
+    presets = list(PRESETS.items())
+    parts = [
+        "# Configuration\n",
+        "<!-- Generated from hw/spec/config.py by `python -m hw.docs_gen`; edit that. -->\n",
+        "An accelerator is described by the fields of `hw.spec.config.AcceleratorConfig`.  `hw.generate` has\n"
+        "an option for each; `manifest.json` keeps them, and a hash of them and of the ISA version, which hardware,\n"
+        "programs and simulators compare.\n",
+        "## Fields\n",
+        _table(
+            ("field", "option", "legal", "default", "meaning"),
+            (
+                (
+                    f"`{field.name}`",
+                    f"`--{field.name.replace('_', '-')}`",
+                    LIMITS.get(field.name, "true, false"),
+                    str(field.default).lower(),
+                    helps[field.name].rstrip("."),
+                )
+                for field in fields
+            ),
+        ),
+        "Options that switch something on have a twin that switches it off: `--no-stos`, `--no-pipeline-mac`, "
+        "`--no-reset-low`.\n",
+        "## Presets\n",
+        _table(
+            ("field", *(f"`{name}`" for name, _ in presets)),
+            (
+                (f"`{field.name}`", *(str(getattr(config, field.name)).lower() for _, config in presets))
+                for field in fields
+            ),
+        ),
+        "## What follows from the fields\n",
+        _table(
+            ("size", "meaning", *(f"`{name}`" for name, _ in presets)),
+            (
+                (f"`{name}`", meaning, *(f"{getattr(config, name):,}" for _, config in presets))
+                for name, meaning in _derived()
+            ),
+        ),
+        "## What is refused\n",
+        "Each rule, broken once, and the message it is refused with:\n",
+        _table(
+            ("other than the defaults", "message"),
+            (
+                (", ".join(f"`{name}={value}`" for name, value in changes.items()), _refusal(changes))
+                for changes in _REFUSED
+            ),
+        ),
+        _memory_map(),
+    ]
+    return "\n".join(parts)
+
+
 def documents() -> dict[str, str]:
     """Return file name to text of the documents under ``docs/``."""
-    return {"isa.md": isa_markdown(), "registers.md": registers_markdown(), "link.md": link_markdown()}
+    return {
+        "configuration.md": configuration_markdown(),
+        "isa.md": isa_markdown(),
+        "link.md": link_markdown(),
+        "registers.md": registers_markdown(),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the documents; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw.docs_gen", description="Write docs/isa.md, docs/registers.md and docs/link.md."
-    )
+    parser = argparse.ArgumentParser(prog="python -m hw.docs_gen", description=f"Write {', '.join(documents())}.")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default: docs)")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)

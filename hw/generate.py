@@ -6,9 +6,7 @@ import argparse
 import dataclasses
 import gc
 import hashlib
-import inspect
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ from hw.constraints import timing_constraints
 from hw.docs_gen import registers_markdown
 from hw.emit import EmitError, emit, tool_versions
 from hw.spec import csr, isa
-from hw.spec.config import PRESETS, SUB_BANKS, AcceleratorConfig, ConfigError, preset
+from hw.spec.config import LIMITS, PRESETS, SUB_BANKS, AcceleratorConfig, ConfigError, preset
 from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE, write_atomic
 
@@ -185,26 +183,15 @@ def generate(
     return [Artifact(name, len(text.encode()), what) for name, (text, what) in files.items()]
 
 
-def _field_help() -> dict[str, str]:
-    """Return the configuration's field descriptions, out of its docstring."""
-    section = (
-        inspect.cleandoc(AcceleratorConfig.__doc__ or "").split("Parameters\n----------\n")[1].split("\n\nRaises")[0]
-    )
-    helps: dict[str, str] = {}
-    for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", section, re.MULTILINE):
-        for name in names.split(", "):
-            helps[name] = " ".join(text.split()).replace("``", "").replace("%", "%%")
-    return helps
-
-
 def add_configuration(parser: argparse.ArgumentParser, *, sweep: bool = False) -> None:
     """Add the options that name a configuration; with `sweep`, ``--preset`` and numbers take several values."""
-    helps, many = _field_help(), "+" if sweep else None
+    helps, many = AcceleratorConfig.field_help(), "+" if sweep else None
     group = parser.add_argument_group("configuration")
     group.add_argument("--preset", nargs=many, help=f"start from a named configuration: {', '.join(PRESETS)}")
     for field in dataclasses.fields(AcceleratorConfig):
         option = f"--{field.name.replace('_', '-')}"
-        text = f"{helps[field.name]} (default: {field.default})"
+        limit = f"{LIMITS[field.name]}, " if field.name in LIMITS else ""
+        text = f"{helps[field.name].replace('%', '%%')} ({limit}default: {field.default})"
         if isinstance(field.default, bool):
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:

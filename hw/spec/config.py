@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from hw.spec.isa import EXEC, ISA_VERSION
 
-__all__ = ["PRESETS", "AcceleratorConfig", "ConfigError", "preset"]
+__all__ = ["LIMITS", "PRESETS", "AcceleratorConfig", "ConfigError", "Limit", "preset"]
 
 SUB_BANKS = 4
 """Memories that share one line of the activation scratchpad; an unaligned access touches each at most once."""
@@ -20,6 +22,35 @@ SUB_BANKS = 4
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the field, the value and the limit."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Legal values of a number: `low` to `high`, or the powers of two among them."""
+
+    low: int
+    high: int
+    pow2: bool = False
+
+    def __contains__(self, value: int) -> bool:
+        return self.low <= value <= self.high and not (self.pow2 and value & (value - 1))
+
+    def __str__(self) -> str:
+        return f"{'a power of two ' if self.pow2 else ''}from {self.low} to {self.high}"
+
+
+LIMITS: dict[str, Limit] = {
+    "rows": Limit(1, 256),
+    "cols": Limit(2, 256),
+    "max_kernel": Limit(1, 15),
+    "act_kib": Limit(1, 8192, pow2=True),
+    "act_banks": Limit(1, 16, pow2=True),
+    "weight_kib": Limit(1, 4096, pow2=True),
+    "param_entries": Limit(16, 65536, pow2=True),
+    "axi_data_width": Limit(64, 1024, pow2=True),
+    "axi_addr_width": Limit(32, 64),
+}
+"""Legal values of the fields that are numbers, whatever the others are."""
 
 
 def _pow2ceil(value: int) -> int:
@@ -32,22 +63,26 @@ class AcceleratorConfig:
 
     Parameters
     ----------
-    rows, cols
-        Array shape: rows carry output channels (or lines), columns carry output pixels. 1 to 256 rows,
-        2 to 256 columns.
+    rows
+        Rows of PEs: output channels, or lines, of a tile.
+    cols
+        Columns of PEs: output pixels of a tile.
     stos
         Build the row broadcast, capture and halo registers of the ST-OS dataflow.
     max_kernel
-        Largest kernel extent (taps along a row, or lines) an instruction may ask for, 1 to 15.
-    act_kib, act_banks
-        Activation scratchpad: total size in KiB and number of independent banks (split by high address bits).
-        Both are powers of two.
+        Largest kernel extent (taps along a row, or lines) an instruction may ask for.
+    act_kib
+        Activation scratchpad in KiB.
+    act_banks
+        Independent banks of the activation scratchpad, split by high address bits.
     weight_kib
-        Weight scratchpad in KiB, a power of two.
+        Weight scratchpad in KiB.
     param_entries
-        Per-output-channel parameter sets (bias, multiplier, shift) held on chip, a power of two.
-    axi_data_width, axi_addr_width
-        AXI4 data width in bits (power of two, 64 to 1024) and address width in bits (32 to 64).
+        Per-output-channel parameter sets (bias, multiplier, shift) on chip.
+    axi_data_width
+        AXI4 data width in bits.
+    axi_addr_width
+        AXI4 address width in bits.
     pipeline_mac
         Put a register between multiplier and accumulator.
     reset_low
@@ -78,15 +113,9 @@ class AcceleratorConfig:
             want = bool if field.type == "bool" else int
             if type(value) is not want:
                 raise ConfigError(f"{field.name} must be {want.__name__}, not {value!r}")
-        self._range("rows", 1, 256)
-        self._range("cols", 2, 256)
-        self._range("max_kernel", 1, 15)
-        self._range("act_kib", 1, 8192, pow2=True)
-        self._range("act_banks", 1, 16, pow2=True)
-        self._range("weight_kib", 1, 4096, pow2=True)
-        self._range("param_entries", 16, 65536, pow2=True)
-        self._range("axi_data_width", 64, 1024, pow2=True)
-        self._range("axi_addr_width", 32, 64)
+        for name, limit in LIMITS.items():
+            if getattr(self, name) not in limit:
+                raise ConfigError(f"{name}={getattr(self, name)} is out of range: it must be {limit}")
         if self.stos and self.max_kernel > 2 * self.cols:
             raise ConfigError(
                 f"max_kernel={self.max_kernel} with cols={self.cols}: the halo would be wider than the array; "
@@ -114,12 +143,6 @@ class AcceleratorConfig:
                 f"weight_kib={self.weight_kib} with rows={self.rows} holds {self.weight_words} words, but instructions "
                 f"address only {addressable}: lower weight_kib"
             )
-
-    def _range(self, name: str, low: int, high: int, *, pow2: bool = False) -> None:
-        value = getattr(self, name)
-        if not low <= value <= high or (pow2 and value & (value - 1)):
-            kind = "a power of two " if pow2 else ""
-            raise ConfigError(f"{name}={value} is out of range: it must be {kind}from {low} to {high}")
 
     # --- derived sizes -------------------------------------------------------------------------------------------
 
@@ -187,13 +210,20 @@ class AcceleratorConfig:
 
     @property
     def param_bytes(self) -> int:
-        """Parameter memory size in bytes (8 per entry, see :data:`hw.spec.program.PARAM_DTYPE`)."""
+        """Parameter memory size in bytes: 8 per entry."""
         return self.param_entries * 8
 
     @property
     def axi_bytes(self) -> int:
         """Bytes per AXI beat."""
         return self.axi_data_width // 8
+
+    @classmethod
+    def field_help(cls) -> dict[str, str]:
+        """Return what each field means, in a line, out of the class's documentation."""
+        section = inspect.cleandoc(cls.__doc__ or "").split("Parameters\n----------\n")[1].split("\n\nRaises")[0]
+        entries = re.findall(r"^(\w+)\n((?:    .*\n?)+)", section, re.MULTILINE)
+        return {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
 
     # --- identity ------------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ def test_unwritable_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_every_field_has_an_option_with_help() -> None:
-    helps = gen._field_help()
+    helps = AcceleratorConfig.field_help()
     for field in dataclasses.fields(AcceleratorConfig):
         assert len(helps[field.name]) > 10
         option = f"--{field.name.replace('_', '-')}"
