@@ -20,6 +20,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.hdl._nir import Netlist
 from amaranth.lib import wiring
 
+from hw.port_names import rename_ports
 from hw.shared import Emitter
 from hw.yosys import YosysError, run_yosys
 
@@ -38,9 +39,6 @@ _SCRIPT = (
 _MODULE = re.compile(r"^(module|  cell) \\(\S+)", re.MULTILINE)
 _DIRECTION = re.compile(r"^(  wire width \d+ (?:input|output)) (\d+)", re.MULTILINE)
 _ZERO_WIDTH = re.compile(r"^  wire width 0 .*\n\n?|^connect \\\S+ \{ *\}\n", re.MULTILINE)
-_PORT_NAME = re.compile(r"^  wire width \d+ (?:input|output) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
-_KEYWORDS = frozenset({"edge", "event", "final", "force", "release", "table", "time", "wait"})
-"""Verilog's words that are likely names of a port."""
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 
 
@@ -103,22 +101,12 @@ def _tidy(text: str) -> str:
     """Make RTLIL give readable Verilog.
 
     Private submodules ``a.b`` are renamed to plain identifiers ``a__b``; ports are numbered from 1, or Yosys puts
-    number 0 last; wires without bits, which Yosys would give two, are dropped; ports that Amaranth numbered, because
-    they carry a part of a signal or share its name with another, or whose name is a Verilog keyword, become plain
-    identifiers.
+    number 0 last; wires without bits, which Yosys would give two, are dropped; ports get plain names
+    (:func:`hw.port_names.rename_ports`).
     """
     text = _MODULE.sub(lambda m: f"{m[1]} \\{m[2].replace('.', '__').replace('$', '_')}", text)
     text = _ZERO_WIDTH.sub("", text)
-    odd = {name for name in _PORT_NAME.findall(text) if "$" in name or "." in name or name in _KEYWORDS}
-    taken = set(re.findall(r"\\(\S+)", text)) if odd else set()
-    plain: dict[str, str] = {}
-    for name in sorted(odd):
-        new = re.sub(r"\W", "_", name) + "_" * (name in _KEYWORDS)
-        while new in taken:
-            new += "_"
-        taken.add(new)
-        plain[name] = new
-    text = re.sub(r"\\(\S+)", lambda m: "\\" + plain.get(m[1], m[1]), text)
+    text = rename_ports(text)
     return _DIRECTION.sub(lambda m: f"{m[1]} {int(m[2]) + 1}", text)
 
 
