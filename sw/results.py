@@ -13,10 +13,11 @@ from pathlib import Path
 from hw.spec.config import ConfigError
 from hw.spec.program import write_atomic
 from sw.compiler import CompileError
+from sw.drawing import svg
 from sw.paper.cells import Cells, cases
 from sw.paper.facts import Facts, authors_facts, hardware_facts, published_facts, read_peers
 from sw.paper.page import page, summary
-from sw.paper.pictures import PICTURES, svg
+from sw.paper.pictures import PICTURES
 from sw.paper.published import BASELINE, NETWORKS, VARIANTS, network_name
 
 __all__ = ["main"]

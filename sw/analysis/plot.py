@@ -14,12 +14,13 @@ from sw.analysis.operators import Operator
 from sw.analysis.recurrences import AnalysisError, System
 from sw.analysis.report import implemented
 from sw.analysis.schedule import FABRICS, Mapping, search
+from sw.drawing import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "check_plot", "picture"]
+__all__ = ["FORMATS", "check_plot", "draw", "picture"]
 
 FORMATS = (".png", ".svg", ".pdf")
 _COLOURS = ("tab:green", "tab:blue", "tab:orange")
@@ -37,7 +38,17 @@ def check_plot(path: Path) -> None:
 
 
 def picture(operator: Operator, suffix: str) -> bytes:
-    """Return the picture of an operator's first system, in the format of a file name's suffix.
+    """Return :func:`draw`'s picture in the format of a file name's suffix; the same bytes for the same operator."""
+    figure = draw(operator)
+    if suffix == ".svg":
+        return svg(figure)
+    out = io.BytesIO()
+    figure.savefig(out, format=suffix.removeprefix("."), metadata={"CreationDate": None} if suffix == ".pdf" else None)
+    return out.getvalue()
+
+
+def draw(operator: Operator) -> Figure:
+    """Return the picture of an operator's first system.
 
     Left the dependences.  Right computations by place and time: of the map that the generated array implements, if the
     system has one, else of the fastest; for a system without a schedule, what im2col leaves of the reuse.
@@ -58,9 +69,7 @@ def picture(operator: Operator, suffix: str) -> bytes:
         _graph(figure, system, all_reuse)
         _space_time(figure.add_subplot(1, 2, 2), mapping)
     figure.suptitle(f"{operator.title}: {system}")
-    out = io.BytesIO()
-    figure.savefig(out, format=suffix.removeprefix("."), metadata={"Date": None} if suffix == ".svg" else None)
-    return out.getvalue()
+    return figure
 
 
 def _index_axis(axes: Axes, letter: str, name: str) -> None:
@@ -87,7 +96,7 @@ def _graph(figure: Figure, system: System, all_reuse: tuple[Reuse, ...]) -> None
     for letter, name in zip("xyz", space.names, strict=False):
         _index_axis(axes, letter, name)
     axes.set_title("dependence graph")
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.12, -0.08), fontsize="small")
 
 
 def _space_time(axes: Axes, mapping: Mapping) -> None:
@@ -128,6 +137,7 @@ def _broken(axes: Axes, system: System, one: Reuse) -> None:
     for letter, name in zip("xy", space.names[-2:], strict=True):
         _index_axis(axes, letter, name)
     axes.set_title(f"{one.access}\nhas no constant dependence vectors")
+    axes.set_ylim(top=space.sizes[-1] + 0.6)  # room for the legend
     axes.legend(loc="upper right", fontsize="small")
 
 

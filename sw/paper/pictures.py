@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PICTURES", "TYPE_NAMES", "svg"]
+__all__ = ["PICTURES", "TYPE_NAMES"]
 
 Facts = Mapping[str, Any]
 
@@ -31,16 +30,6 @@ _STYLES = {
     "fuse_half_50": ("tab:blue", ":"),
     "fuse_full_50": ("tab:orange", ":"),
 }
-
-
-def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG without date or random names."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "rowcast", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
 
 
 def _panels(rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sw.drawing import svg
 from sw.frontends.untrained import untrained_graph
 from sw.model.authors import layer_cycles, network_cycles
 from sw.model.shapes import LAYER_TYPES, LayerShape, graph_shapes
@@ -22,7 +23,7 @@ from sw.nn.shapes import module_shapes
 from sw.paper.cells import Case, Cells, cases
 from sw.paper.facts import authors_facts, hardware_facts, published_facts, read_peers, rtl_points
 from sw.paper.page import page, summary
-from sw.paper.pictures import PICTURES, svg
+from sw.paper.pictures import PICTURES
 from sw.paper.published import BASELINE, NETWORKS, SIZES, SPEED_UPS, VARIANTS, network_name
 from sw.results import main
 from sw.rtl_identity import hardware_key

@@ -1,0 +1,1 @@
+"""Pictures of the design, drawn from the design: ``python -m sim.pictures``."""
