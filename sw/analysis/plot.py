@@ -96,7 +96,7 @@ def _graph(figure: Figure, system: System, all_reuse: tuple[Reuse, ...]) -> None
     for letter, name in zip("xyz", space.names, strict=False):
         _index_axis(axes, letter, name)
     axes.set_title("dependence graph")
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.12, -0.08), fontsize="small")
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.04), fontsize="x-small")
 
 
 def _space_time(axes: Axes, mapping: Mapping) -> None:
