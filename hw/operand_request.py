@@ -1,4 +1,4 @@
-"""From a sequencer's counters to its operand read: two registered stages with the way back for stalls."""
+"""From a sequencer's counters to its operand read: registered stages with the way back for stalls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from amaranth.hdl import Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import PureInterface
 
+from hw.axi import RegisterSlice
+from hw.layouts import range_width
 from hw.spec.config import AcceleratorConfig
-from hw.window import X_WIDTH, byte_range
+from hw.window import X_WIDTH, byte_range, pixel_bounds
 
-__all__ = ["POINTER_WIDTH", "WEIGHT_POINTER_WIDTH", "RequestPipeline", "request_pipeline", "step_layout"]
+__all__ = [
+    "POINTER_WIDTH",
+    "WEIGHT_POINTER_WIDTH",
+    "RequestPipeline",
+    "request_pipeline",
+    "request_stages",
+    "step_layout",
+]
 
 POINTER_WIDTH = 28
 """Bits of a signed byte pointer: addresses of 24 bits, plus what padding subtracts and overhang adds."""
@@ -39,6 +48,11 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
             "rows": range(config.rows + 1),
         }
     )
+
+
+def request_stages(config: AcceleratorConfig) -> int:
+    """Return the cycles from a sequencer's counters to the operand port."""
+    return 2 + config.pipeline_mac
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,9 @@ def request_pipeline(
     first: int,
     count: int,
 ) -> RequestPipeline:
-    """Build the stages: one finds the bytes inside the line, the next one asks.
+    """Build the stages: one finds the bytes inside the line (with ``pipeline_mac`` two), the next one asks.
+
+    The last one has two places, so that the grant does not reach the counters in the same cycle.
 
     Parameters
     ----------
@@ -104,38 +120,46 @@ def request_pipeline(
         Otherwise: bytes in use, each its lane's pixel.
     """
     layout = step_layout(config)
-    found, found_valid = Signal(layout), Signal()
-    at_port, waiting = Signal(layout), Signal()
     request = operand.req
-    port_lo, port_hi, beyond = Signal.like(request.payload.lo), Signal.like(request.payload.hi), Signal()
+    bound = range_width(operand.signature.span)
+    m.submodules.port = port = RegisterSlice(data.StructLayout({"step": layout, "lo": bound, "hi": bound}))
+    asking = port.o.p
+    waiting = port.o.valid
+    at_port = Signal(layout)
     pipeline = RequestPipeline(Signal(), waiting, at_port, Signal(), Signal(), Signal())
 
-    found_ready, port_ready = Signal(), Signal()
-    m.d.comb += [
-        port_ready.eq(~waiting | pipeline.issued),
-        found_ready.eq(~found_valid | port_ready),
-        pipeline.advance.eq(run & found_ready),
-        pipeline.busy.eq(found_valid | waiting),
-        pipeline.range_error.eq(waiting & beyond),
-    ]
+    found, found_valid, found_ready = Signal(layout), Signal(), Signal()
     with m.If(found_ready):
         m.d.sync += [found_valid.eq(run), *(found[name].eq(value) for name, value in step.items())]
+    before, inside = pixel_bounds(m, found.x, cfg.in_w, strided)
+    located, located_valid, located_ready = found, found_valid, port.i.ready
+    if config.pipeline_mac:
+        located, located_valid, located_ready = Signal(layout), Signal(), Signal()
+        bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
+        m.d.comb += located_ready.eq(~located_valid | port.i.ready)
+        with m.If(located_ready):
+            m.d.sync += [located_valid.eq(found_valid), located.eq(found), bounds[0].eq(before), bounds[1].eq(inside)]
+        before, inside = bounds
     lo, hi = byte_range(
-        m, found.x, cfg.in_w, found.line_valid, strided, first=first, count=count, columns=config.cols
+        m, before, inside, located.line_valid, strided, first=first, count=count, columns=config.cols
     )
-    with m.If(port_ready):
-        m.d.sync += [
-            waiting.eq(found_valid),
-            at_port.eq(found),
-            port_lo.eq(lo),
-            port_hi.eq(hi),
-            beyond.eq((hi != 0) & (found.addr + hi > config.act_bytes)),
-        ]
+    m.d.comb += [
+        found_ready.eq(~found_valid | located_ready),
+        port.i.valid.eq(located_valid),
+        port.i.p.step.eq(located),
+        port.i.p.lo.eq(lo),
+        port.i.p.hi.eq(hi),
+        port.o.ready.eq(pipeline.issued),
+        at_port.eq(asking.step),
+        pipeline.advance.eq(run & found_ready),
+        pipeline.busy.eq(found_valid | located_valid | waiting),
+        pipeline.range_error.eq(waiting & (asking.hi != 0) & (at_port.addr + asking.hi > config.act_bytes)),
+    ]
     m.d.comb += [
         request.valid.eq(waiting & admit),
         request.payload.addr.eq(at_port.addr),
-        request.payload.lo.eq(port_lo),
-        request.payload.hi.eq(port_hi),
+        request.payload.lo.eq(asking.lo),
+        request.payload.hi.eq(asking.hi),
         request.payload.fill.eq(cfg.in_zp),
         request.payload.strided.eq(strided),
         pipeline.issued.eq(request.valid & request.ready),

@@ -32,20 +32,23 @@ class OutputLane(wiring.Component):
     """One lane of the output stage: ``numerics.output`` of one accumulator, one per cycle.
 
     Everything but the accumulator and the residual byte is common to the lanes of a vector, so it is registered
-    outside and handed in at the stage that uses it.  With the accumulator sampled in cycle t, and L = LATENCY:
+    outside and handed in at the stage that uses it.  With the accumulator sampled in cycle t:
 
-    =========  ========================================  ====================================
-    cycle      work                                      inputs sampled
-    =========  ========================================  ====================================
-    t          add the bias                              acc, bias
-    t + 1      multiply (pipelined: two cycles)          mult
-    t + L - 5  shift, round, saturate to mid_width       shift
-    t + 3      multiply the residual                     residual, res_zp, res_mult
-    t + L - 4  add the residual (plain: the same cycle)
-    t + L - 3  saturate to factor_width, second factor   scaled, offset, factor, fixed
-    t + L - 2  multiply the two factors, or pass
-    t + L - 1  post shift, zero point, clamp             post_shift, out_zp, q_lo, q_hi
-    =========  ========================================  ====================================
+    ======  =========  ========================================  ============================
+    plain   pipelined  work                                      inputs sampled
+    ======  =========  ========================================  ============================
+    t       t          add the bias                              acc, bias
+    t + 1   t + 1, 2   multiply                                  mult
+    t + 2   t + 3      shift                                     shift
+    t + 2   t + 4      round, saturate to mid_width
+    t + 3   t + 3, 4   multiply the residual                     residual, res_zp, res_mult
+    t + 3   t + 5      add the residual
+    t + 4   t + 6      saturate to factor_width                  scaled
+    t + 4   t + 7      second factor                             offset, factor, fixed
+    t + 5   t + 8      multiply the two factors, or pass
+    t + 6   t + 9      post shift                                post_shift
+    t + 6   t + 10     zero point, clamp                         out_zp, q_lo, q_hi
+    ======  =========  ========================================  ============================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
 
@@ -59,12 +62,14 @@ class OutputLane(wiring.Component):
     numerics
         Widths.
     pipeline
-        Spend a cycle more, so that no multiplier is followed by a wide adder in the same cycle.
+        Spend more cycles, so that nothing stands behind a multiplier or a wide shifter in the same cycle.
 
     Attributes
     ----------
     LATENCY : int
-        7, and 1 more if pipelined.
+        7, and 4 more if pipelined.
+    STAGES : dict
+        Cycles from the accumulator to other inputs.
 
     Members
     -------
@@ -83,7 +88,18 @@ class OutputLane(wiring.Component):
 
     def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + pipeline
+        self.LATENCY = OutputLane.LATENCY + 4 * pipeline
+        self.STAGES = {
+            "bias": 0,
+            "mult": 1,
+            "res_zp": self.RESIDUAL_STAGE,
+            "res_mult": self.RESIDUAL_STAGE + pipeline,
+            "shift": 3 if pipeline else 2,
+            "scaled": 6 if pipeline else 4,
+            **dict.fromkeys(("offset", "factor", "fixed"), 7 if pipeline else 4),
+            "post_shift": 9 if pipeline else 6,
+            **dict.fromkeys(("out_zp", "q_lo", "q_hi"), self.LATENCY - 1),
+        }
         settings = ("res_zp", "res_mult", "post_shift", "out_zp", "q_lo", "q_hi")
         super().__init__(
             {
@@ -115,8 +131,9 @@ class OutputLane(wiring.Component):
             requantise.shift.eq(self.shift),
         ]
 
-        product = (self.residual - self.res_zp) * self.res_mult
-        addend = delayed(m, product, int(self.pipeline), name="addend")[-1]
+        stage = int(self.pipeline)
+        difference = delayed(m, self.residual - self.res_zp, stage, name="difference")[-1]
+        addend = delayed(m, difference * self.res_mult, stage, name="addend")[-1]
         summed = Signal((requantise.mid + addend).shape(), reset_less=True)
         m.d.sync += summed.eq(requantise.mid + addend)
 
@@ -130,17 +147,16 @@ class OutputLane(wiring.Component):
             overflow.eq(~top.all() & top.any()),
             saturated.eq(Mux(overflow, Mux(summed[-1], -largest - 1, largest), summed)),
         ]
+        passed = delayed(m, Mux(self.scaled, saturated, summed), stage, name="passed")[-1]
+        scaled = delayed(m, self.scaled, 1 + stage, name="scaled")[-1]
+        if self.pipeline:
+            saturated = passed[:width].as_signed()
         moved = Signal((saturated + self.offset).shape())
         above = Signal()
         m.d.comb += [moved.eq(saturated + self.offset), above.eq(self.fixed | (moved > self.factor))]
         first = Signal(summed.shape(), reset_less=True)
         second = Signal(self.factor.shape(), reset_less=True)
-        scaled = Signal(reset_less=True)
-        m.d.sync += [
-            first.eq(Mux(self.scaled, saturated, summed)),
-            second.eq(Mux(above, self.factor, Mux(moved < 0, 0, moved))),
-            scaled.eq(self.scaled),
-        ]
+        m.d.sync += [first.eq(passed), second.eq(Mux(above, self.factor, Mux(moved < 0, 0, moved)))]
         # The factors' ends are not both at their most negative, so the product needs no bit for that.
         value = Signal(signed(width + numerics.limit_width), reset_less=True)
         m.d.sync += value.eq(Mux(scaled, first[:width].as_signed() * second, first))
@@ -151,8 +167,8 @@ class OutputLane(wiring.Component):
         m.d.comb += [
             post.value.eq(value),
             post.shift.eq(self.post_shift),
-            clamp.value.eq(post.floor),
-            clamp.up.eq(post.up),
+            clamp.value.eq(delayed(m, post.floor, stage, name="floor")[-1]),
+            clamp.up.eq(delayed(m, post.up, stage, name="up")[-1]),
             clamp.zero_point.eq(self.out_zp),
             clamp.lo.eq(self.q_lo),
             clamp.hi.eq(self.q_hi),
@@ -180,7 +196,7 @@ class OutputStage(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 1 more if pipelined.
+        7, and 4 more if pipelined.
 
     Members
     -------
@@ -206,7 +222,7 @@ class OutputStage(wiring.Component):
         if lanes < 1:
             raise ValueError(f"an output stage has at least 1 lane, not {lanes}")
         self.lanes, self.numerics, self.pipeline = lanes, numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + pipeline
+        self.LATENCY = OutputLane.LATENCY + 4 * pipeline
         super().__init__(
             {
                 "valid": In(1),
@@ -227,35 +243,38 @@ class OutputStage(wiring.Component):
         )
 
         # Choices common to the lanes are made here; there they would cost gates in each.
-        cfg, last = self.cfg, self.LATENCY
+        cfg = self.cfg
+        lanes = [shared(platform, OutputLane, self.numerics, pipeline=self.pipeline) for _ in range(self.lanes)]
+        stages = lanes[0].STAGES
         hswish, scale = Signal(), Signal()
         m.d.comb += [hswish.eq(cfg.act == Activation.HSWISH), scale.eq(cfg.res == ResidualOp.SCALE)]
         carried = {
-            "bias": (self.param.bias, 0),
-            "mult": (self.param.mult, 1),
-            "shift": (self.param.shift, last - 5),
-            "res_zp": (cfg.res_zp, self.RESIDUAL_STAGE),
-            "res_mult": (Mux(cfg.res == ResidualOp.ADD, cfg.res_mult, 0), self.RESIDUAL_STAGE),
-            "scaled": (hswish | scale, last - 3),
-            "offset": (cfg.act_offset, last - 3),
-            "fixed": (~hswish, last - 3),
-            "post_shift": (cfg.post_shift, last - 1),
-            "out_zp": (cfg.out_zp, last - 1),
-            "q_lo": (Mux(cfg.q_lo < cfg.q_hi, cfg.q_lo, cfg.q_hi), last - 1),
-            "q_hi": (cfg.q_hi, last - 1),
+            "bias": self.param.bias,
+            "mult": self.param.mult,
+            "shift": self.param.shift,
+            "res_zp": cfg.res_zp,
+            "res_mult": Mux(cfg.res == ResidualOp.ADD, cfg.res_mult, 0),
+            "scaled": hswish | scale,
+            "offset": cfg.act_offset,
+            "fixed": ~hswish,
+            "post_shift": cfg.post_shift,
+            "out_zp": cfg.out_zp,
+            "q_lo": Mux(cfg.q_lo < cfg.q_hi, cfg.q_lo, cfg.q_hi),
+            "q_hi": cfg.q_hi,
         }
-        common = {name: delayed(m, value, stage, name=name)[stage] for name, (value, stage) in carried.items()}
+        common = {name: delayed(m, value, stages[name], name=name)[-1] for name, value in carried.items()}
 
         # The gate is known when the residual byte is; the factor's register is the next one.
-        gate = delayed(m, self.residual[0] - common["res_zp"], last - 4 - self.RESIDUAL_STAGE, name="gate")[-1]
-        limit = delayed(m, Mux(hswish, cfg.act_limit, 0), last - 4, name="limit")[-1]
-        gated = delayed(m, scale, last - 4, name="gated")[-1]
+        before = stages["factor"] - 1
+        gate = delayed(m, self.residual[0] - common["res_zp"], before - self.RESIDUAL_STAGE, name="gate")[-1]
+        limit = delayed(m, Mux(hswish, cfg.act_limit, 0), before, name="limit")[-1]
+        gated = delayed(m, scale, before, name="gated")[-1]
         factor = Signal(signed(self.numerics.limit_width + 1), reset_less=True)
         m.d.sync += factor.eq(Mux(gated, gate, limit))
         common["factor"] = factor
 
-        for index in range(self.lanes):
-            m.submodules[f"lane{index}"] = lane = shared(platform, OutputLane, self.numerics, pipeline=self.pipeline)
+        for index, lane in enumerate(lanes):
+            m.submodules[f"lane{index}"] = lane
             m.d.comb += [getattr(lane, name).eq(value) for name, value in common.items()]
             m.d.comb += [
                 lane.acc.eq(self.acc[index]),

@@ -45,7 +45,7 @@ class Pooling(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), five, and one more if
+        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), five, and two more if
         pipelined.
 
     Members
@@ -75,7 +75,7 @@ class Pooling(wiring.Component):
         self.sum_stages = 1
         while lanes > _RADIX**self.sum_stages:
             self.sum_stages += 1
-        self.latency = self.sum_stages + 3 + Requantise.LATENCY + pipeline
+        self.latency = self.sum_stages + 3 + Requantise.LATENCY + 2 * pipeline
         super().__init__(
             {
                 "valid": In(1),
@@ -129,7 +129,7 @@ class Pooling(wiring.Component):
         m.d.comb += [
             requantise.value.eq(biased),
             requantise.mult.eq(at(summed + 2, self.cfg.gap_mult, "gap_mult")),
-            requantise.shift.eq(at(self.latency - 2, self.cfg.gap_shift, "gap_shift")),
+            requantise.shift.eq(at(summed + 2 + requantise.SHIFT_STAGE, self.cfg.gap_shift, "gap_shift")),
             clamp.value.eq(requantise.mid),
             clamp.zero_point.eq(at(self.latency - 1, self.cfg.gap_zp, "gap_zp")),
             clamp.lo.eq(Const(-128, signed(8))),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, Signature
 from hw.layouts import CAUSE_WIDTH, PC_WIDTH, act_addr_width, pixels, range_width, unit_payload
 from hw.spec.config import AcceleratorConfig
 
-__all__ = ["ErrorSignature", "ReadSignature", "UnitSignature", "WriteSignature", "operand_signature"]
+__all__ = ["ErrorSignature", "ReadSignature", "UnitSignature", "WriteSignature", "operand_signature", "read_signature"]
 
 
 class ReadSignature(Signature):
@@ -25,6 +25,13 @@ class ReadSignature(Signature):
         Bytes of an answer.
     strided_lanes
         So many lanes, the last ones, can be answered by every second byte; 0: the port has no strided access.
+    pipeline
+        Answers take a cycle more: the words read are registered before they are moved to their lanes.
+
+    Attributes
+    ----------
+    READ_LATENCY : int
+        2, and 1 more if pipelined.
 
     Members
     -------
@@ -37,10 +44,11 @@ class ReadSignature(Signature):
         ``lanes`` signed bytes.
     """
 
-    READ_LATENCY = 2
+    READ_LATENCY: int = 2
 
-    def __init__(self, addr_width: int, lanes: int, *, strided_lanes: int = 0) -> None:
+    def __init__(self, addr_width: int, lanes: int, *, strided_lanes: int = 0, pipeline: bool = False) -> None:
         self.addr_width, self.lanes, self.strided_lanes = addr_width, lanes, strided_lanes
+        self.READ_LATENCY = ReadSignature.READ_LATENCY + pipeline
         self.span = max(lanes, 2 * strided_lanes - 1)
         """Bytes that a request can name."""
         bound = unsigned(range_width(self.span))
@@ -52,7 +60,14 @@ class ReadSignature(Signature):
 
 def operand_signature(config: AcceleratorConfig) -> ReadSignature:
     """Return the signature of the array's operand: ``read_lanes`` lanes, the columns' also at stride 2."""
-    return ReadSignature(act_addr_width(config), config.read_lanes, strided_lanes=config.cols)
+    return ReadSignature(
+        act_addr_width(config), config.read_lanes, strided_lanes=config.cols, pipeline=config.pipeline_mac
+    )
+
+
+def read_signature(config: AcceleratorConfig, lanes: int) -> ReadSignature:
+    """Return the signature of a scratchpad read of `lanes` consecutive bytes."""
+    return ReadSignature(act_addr_width(config), lanes, pipeline=config.pipeline_mac)
 
 
 class WriteSignature(Signature):

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.delay import delayed
 from hw.spec.numerics import Numerics
 
 __all__ = ["Requantise", "RoundShift", "ZeroPointClamp"]
@@ -76,28 +77,33 @@ class Requantise(wiring.Component):
     width
         Bits of the signed value; the accumulator's by default.
     pipeline
-        Multiply in two cycles: halves of the value first (on an FPGA one multiplier block each), then their sum.
+        Multiply in two cycles: halves of the value first (on an FPGA one multiplier block each), then their sum; and
+        shift and saturate in two.
 
     Attributes
     ----------
     LATENCY : int
-        2, and 1 more if pipelined.
+        2, and 2 more if pipelined.
+    SHIFT_STAGE : int
+        Cycles from the value to the shift: 1, and 1 more if pipelined.
 
     Members
     -------
     value : In(signed(width)), mult : In(numerics.mult_width)
         Sampled in cycle t.
     shift : In(numerics.shift_width)
-        Sampled in cycle t + LATENCY - 1, so that a parameter shared by many lanes is registered once, outside them.
+        Sampled in cycle t + SHIFT_STAGE, so that a parameter shared by many lanes is registered once, outside them.
     mid : Out(signed(numerics.mid_width))
         Valid in cycle t + LATENCY.  Registers have no reset.
     """
 
     LATENCY: int = 2
+    SHIFT_STAGE: int = 1
 
     def __init__(self, numerics: Numerics, width: int | None = None, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = Requantise.LATENCY + pipeline
+        self.LATENCY = Requantise.LATENCY + 2 * pipeline
+        self.SHIFT_STAGE = Requantise.SHIFT_STAGE + pipeline
         self.width = numerics.acc_width if width is None else width
         super().__init__(
             {
@@ -130,11 +136,15 @@ class Requantise(wiring.Component):
 
         # Saturation looks at the unrounded value, so it does not wait for the increment: of the values that fit, only
         # the largest could leave the range by rounding up, and it stays.
-        floor = shifter.floor
+        floor: Value = shifter.floor
+        up: Value = shifter.up
+        if self.pipeline:
+            floor = delayed(m, floor, 1, name="floor")[1]
+            up = delayed(m, up, 1, name="up")[1]
         near = floor[:mid_width].as_signed()
         largest = (1 << (mid_width - 1)) - 1
         top = floor[mid_width - 1 :]
-        rounded = (near + (shifter.up & (near != largest)))[:mid_width]
+        rounded = (near + (up & (near != largest)))[:mid_width]
         limit = Mux(floor[-1], Const(-largest - 1, signed(mid_width)), Const(largest, signed(mid_width)))
         mid = Signal(signed(mid_width), reset_less=True)
         m.d.sync += mid.eq(Mux(top.all() | ~top.any(), rounded, limit))

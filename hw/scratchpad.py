@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
 from hw.layouts import Lanes, act_addr_width, range_width
-from hw.ports import ReadSignature, WriteSignature, operand_signature
+from hw.ports import WriteSignature, operand_signature, read_signature
 from hw.rotator import RotateLeft, RotateRight
 from hw.select import lanes_below, select
 from hw.shared import shared
@@ -153,7 +153,7 @@ class Scratchpad(wiring.Component):
     read_operand : In(operand_signature), ``read_lanes`` lanes, of which ``cols`` can be strided
     read_store : In(ReadSignature), ``axi_bytes`` lanes
         Data is valid for one cycle, READ_LATENCY cycles after acceptance, and is not held: one cycle in the memories,
-        one in bank multiplexer, rotator, stride and fill.
+        one in bank multiplexer, rotator, stride and fill (with ``pipeline_mac`` one before the rotator and one behind).
     write_result : In(WriteSignature), ``cols`` lanes, higher priority
     write_load : In(WriteSignature), ``axi_bytes`` lanes
         Accepted writes are registered, then rotated and written in the next cycle (WRITE_LATENCY).
@@ -166,9 +166,9 @@ class Scratchpad(wiring.Component):
         width = act_addr_width(config)
         super().__init__(
             {
-                "read_residual": In(ReadSignature(width, config.cols)),
+                "read_residual": In(read_signature(config, config.cols)),
                 "read_operand": In(operand_signature(config)),
-                "read_store": In(ReadSignature(width, config.axi_bytes)),
+                "read_store": In(read_signature(config, config.axi_bytes)),
                 "write_result": In(WriteSignature(width, config.cols)),
                 "write_load": In(WriteSignature(width, config.axi_bytes)),
             }
@@ -271,12 +271,14 @@ class Scratchpad(wiring.Component):
         lanes, span = port.signature.lanes, port.signature.span
         first = lanes - port.signature.strided_lanes
         offset_bits = (config.line_bytes - 1).bit_length()
-        request = delayed(m, port.req.payload, 1, name=f"{name}_request")[1]
+        moved = port.signature.READ_LATENCY - 1  # cycle of the rotator
+        request = delayed(m, port.req.payload, moved, name=f"{name}_request")[moved]
         bank = delayed(m, plan.bank, 1, name=f"{name}_bank")[1]
 
         m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateRight, 8, config.line_bytes, span)
-        line = [select(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS)]
-        m.d.comb += [Value.cast(rotate.line).eq(Cat(line)), rotate.amount.eq(request.addr[:offset_bits])]
+        line = Cat(select(bank[sub], [row[sub] for row in words]) for sub in range(SUB_BANKS))
+        line = delayed(m, line, moved - 1, name=f"{name}_line")[-1]
+        m.d.comb += [Value.cast(rotate.line).eq(line), rotate.amount.eq(request.addr[:offset_bits])]
 
         inside = Signal(span, name=f"{name}_inside")
         m.d.comb += inside.eq(_lane_mask(m, request.lo, request.hi, span, f"{name}_inside"))

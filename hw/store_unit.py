@@ -11,8 +11,8 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.axi import AXI4WriteSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator
-from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT, act_addr_width
-from hw.ports import ReadSignature, UnitSignature
+from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT
+from hw.ports import UnitSignature, read_signature
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import STORE
@@ -20,7 +20,7 @@ from hw.spec.isa import STORE
 __all__ = ["StoreUnit"]
 
 DATA_BEATS = 16
-"""Beats between scratchpad request and bus: the round trip of a credit is 7 cycles, the rest bridges stalls."""
+"""Beats between scratchpad request and bus: the round trip of a credit is 7 or 8 cycles, the rest bridges stalls."""
 
 
 class StoreUnit(Component):
@@ -28,7 +28,7 @@ class StoreUnit(Component):
 
     A burst's address is put on AW together with its first scratchpad read, and up to `outstanding` bursts wait for
     their response, so one beat per cycle is sustained over rows and instructions.  AWVALID rises 5 cycles after an
-    instruction was accepted and its first WVALID 4 cycles later; ``done`` comes the cycle after the last response was
+    instruction was accepted and its first WVALID 4 cycles later (with ``pipeline_mac`` 5); ``done`` comes the cycle after the last response was
     accepted.  All AXI outputs come from registers; scratchpad reads are only asked for when the data buffer has room.
 
     The first fault is reported and stops the unit, as ``unit.abort`` does: no burst is begun, the one in progress is
@@ -71,7 +71,7 @@ class StoreUnit(Component):
             {
                 "unit": Out(UnitSignature()),
                 "axi": Out(AXI4WriteSignature(config.axi_addr_width, config.axi_data_width)),
-                "act": Out(ReadSignature(act_addr_width(config), config.axi_bytes)),
+                "act": Out(read_signature(config, config.axi_bytes)),
                 "regions": In(REGIONS_LAYOUT),
                 "events": Out(DMA_EVENTS_LAYOUT),
             }
@@ -163,7 +163,7 @@ class StoreUnit(Component):
 
         # Read data follows its accepted request by READ_LATENCY cycles.
         tag_layout = data.StructLayout({"valid": 1, "strb": lanes, "last": 1})
-        tags = [Signal(tag_layout, name=f"tag{age}") for age in range(1, ReadSignature.READ_LATENCY + 1)]
+        tags = [Signal(tag_layout, name=f"tag{age}") for age in range(1, self.act.signature.READ_LATENCY + 1)]
         m.d.sync += [
             tags[0].valid.eq(req.valid & req.ready),
             tags[0].strb.eq(Cat((req.p.lo <= lane) & (lane < req.p.hi) for lane in range(lanes))),

@@ -6,16 +6,39 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
 
 from hw.layouts import range_width
 
-__all__ = ["X_WIDTH", "byte_range"]
+__all__ = ["X_WIDTH", "byte_range", "pixel_bounds"]
 
 X_WIDTH = 24
 """Bits of a signed pixel or line index: fields of 20 bits, twice at stride 2, and tiles that overhang a line."""
 
 
+def pixel_bounds(m: Module, x: Value, width: ValueLike, strided: Value) -> tuple[Signal, Signal]:
+    """Return how many pixels of a read lie left of a line, and how many lie left of its end; both may be negative.
+
+    Parameters
+    ----------
+    m
+        Module that gets the logic.
+    x, width
+        The line has pixels 0 .. width - 1; the read's first pixel in use is x.
+    strided
+        Only pixels x, x + 2, ... are in use: the first number counts up to the first of them in the line, the second
+        one up to the last one.
+    """
+    before = Signal(signed(X_WIDTH), name="pixels_before")
+    inside = Signal(signed(X_WIDTH), name="pixels_inside")
+    m.d.comb += [
+        before.eq(-Cat(x[0] & ~strided, x[1:]).as_signed()),
+        # width - x, made odd from an even number by leaving out the 1 that ends its negation
+        inside.eq((width + ~x + ~strided) | strided),
+    ]
+    return before, inside
+
+
 def byte_range(
     m: Module,
-    x: Value,
-    width: ValueLike,
+    before: Value,
+    inside: Value,
     line_valid: ValueLike,
     strided: Value,
     *,
@@ -29,8 +52,10 @@ def byte_range(
     ----------
     m
         Module that gets the logic.
-    x, width, line_valid
-        The line has pixels 0 .. width - 1, if it exists; the read's first pixel in use is x.
+    before, inside
+        From :func:`pixel_bounds`.
+    line_valid
+        The line exists.
     strided
         Of ``2 * columns - 1`` bytes, pixels x, x + 1, ..., every second one is in use: lo and hi - 1 are even.
     first, count
@@ -39,13 +64,8 @@ def byte_range(
     bound = range_width(max(first + count, 2 * columns - 1))
     lo = Signal(bound, name="byte_lo")
     hi = Signal(bound, name="byte_hi")
-    before = Signal(signed(X_WIDTH), name="pixels_before")  # left of the line; strided: up to the first one in use
-    inside = Signal(signed(X_WIDTH), name="pixels_inside")  # up to the line's end; strided: to the last one in use
     start, length = Signal(bound, name="byte_start"), Signal(bound, name="byte_count")
     m.d.comb += [
-        before.eq(-Cat(x[0] & ~strided, x[1:]).as_signed()),
-        # width - x, made odd from an even number by leaving out the 1 that ends its negation
-        inside.eq((width + ~x + ~strided) | strided),
         start.eq(Mux(strided, 0, first)),
         length.eq(Mux(strided, 2 * columns - 1, count)),
     ]

@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
 
-from hw.window import X_WIDTH, byte_range
+from hw.window import X_WIDTH, byte_range, pixel_bounds
 
 
 def expected(x: int, width: int, valid: int, used: dict[int, int]) -> tuple[int, int]:
@@ -21,7 +21,8 @@ def expected(x: int, width: int, valid: int, used: dict[int, int]) -> tuple[int,
 def test_every_small_window(first: int, count: int, columns: int) -> None:
     m = Module()
     x, width, valid, strided = Signal(signed(X_WIDTH)), Signal(20), Signal(), Signal()
-    lo, hi = byte_range(m, x, width, valid, strided, first=first, count=count, columns=columns)
+    bounds = pixel_bounds(m, x, width, strided)
+    lo, hi = byte_range(m, *bounds, valid, strided, first=first, count=count, columns=columns)
     uses = [{first + i: i for i in range(count)}, {i: i for i in range(0, 2 * columns, 2)}]
     far = (1 << 20) - 1  # the longest line a field can name
 
