@@ -94,9 +94,9 @@ class Accelerator(wiring.Component):
             control.store_events.eq(store.events),
             load.regions.eq(control.regions),
             store.regions.eq(control.regions),
-            execute.flush.eq(control.unit_reset),
             self.irq.eq(control.irq),
         ]
+        m.d.sync += execute.flush.eq(control.unit_reset)  # a cycle late: it goes to every PE
         for name in UNITS.values():
             for what in ("start", "pc", "done"):
                 port = f"trace_{name}_{what}"

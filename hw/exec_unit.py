@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -12,7 +12,7 @@ from hw.gemm_sequencer import GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
 from hw.maximum import Maximum
 from hw.operand_request import WEIGHT_POINTER_WIDTH
-from hw.ports import ReadSignature, UnitSignature, WriteSignature, operand_signature
+from hw.ports import UnitSignature, WriteSignature, operand_signature, read_signature
 from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
@@ -21,13 +21,15 @@ from hw.spec.isa import EXEC, EXEC_LIMITS, Activation, Mode, ResidualOp
 from hw.stos_sequencer import StosSequencer
 from hw.token_queue import IN_FLIGHT_DEPTH
 
-__all__ = ["EXEC_EVENTS", "ExecUnit"]
+__all__ = ["EXEC_EVENTS", "ExecUnit", "operand_latency"]
 
 EXEC_EVENTS = data.StructLayout({"gemm": 1, "stos": 1, "vec": 1, "port": 1, "drain": 1})
 """Per-cycle events for the performance counters of the same names."""
 
-OPERAND_LATENCY = ReadSignature.READ_LATENCY
-"""Cycles from a sequencer's command to its effect at the array: an operand read, or a weight read and a register."""
+
+def operand_latency(config: AcceleratorConfig) -> int:
+    """Return the cycles from a sequencer's command to the array: an operand read, or a weight read and registers."""
+    return operand_signature(config).READ_LATENCY
 
 
 class ExecUnit(Component):
@@ -82,7 +84,7 @@ class ExecUnit(Component):
             {
                 "unit": Out(UnitSignature()),
                 "operand": Out(operand_signature(config)),
-                "residual": Out(ReadSignature(addr_width, config.cols)),
+                "residual": Out(read_signature(config, config.cols)),
                 "result": Out(WriteSignature(addr_width, config.cols)),
                 "weight_en": Out(1),
                 "weight_addr": Out(range(config.weight_words)),
@@ -126,6 +128,7 @@ class ExecUnit(Component):
         m = Module()
         config, unit = self.config, self.unit
         layout = table_layout(EXEC)
+        latency = operand_latency(config)
         m.submodules.array = array = Array(config)
         m.submodules.gemm = gemm = GemmSequencer(config)
         m.submodules.writer = writer = ResultWriter(config)
@@ -133,12 +136,7 @@ class ExecUnit(Component):
         # --- front: the instruction whose steps are issued, the newest one
         cfg, pc = Signal(layout), Signal(PC_WIDTH)
         direct, is_stos = Signal(), Signal()  # direct: past the array
-        m.d.comb += [
-            direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
-            is_stos.eq((cfg.mode == Mode.STOS_CH) | (cfg.mode == Mode.STOS_LN)),
-            gemm.cfg.eq(cfg),
-            writer.cfg.eq(cfg),
-        ]
+        m.d.comb += [gemm.cfg.eq(cfg), writer.cfg.eq(cfg)]
         accept, start, running, active = Signal(), Signal(), Signal(), Signal()
         idle, checking = Signal(), Signal()
         illegal, illegal_value = Signal(), Signal(32)
@@ -148,11 +146,22 @@ class ExecUnit(Component):
             unit.instr.ready.eq((idle | (running & ~active & handed)) & ~failing & ~unit.abort),
             accept.eq(unit.instr.valid & unit.instr.ready),
         ]
-        for condition, value in reversed(self._faults(cfg)):
-            with m.If(condition):
-                m.d.comb += [illegal.eq(1), illegal_value.eq(value)]
+        # What is to be known of an instruction in its first cycle is found while it is still offered.
+        new = data.View(layout, unit.instr.payload.word[: layout.size])
+        faults = self._faults(cfg)
+        found = Signal(len(faults))  # bit i: fault i
+        m.d.comb += illegal.eq(found.any())
+        for index, (_, value) in reversed(list(enumerate(faults))):
+            with m.If(found[index]):
+                m.d.comb += illegal_value.eq(value)
         with m.If(accept):
-            m.d.sync += [cfg.eq(unit.instr.payload.word), pc.eq(unit.instr.payload.pc)]
+            m.d.sync += [
+                cfg.eq(new),
+                pc.eq(unit.instr.payload.pc),
+                found.eq(Cat(condition for condition, _ in self._faults(new))),
+                direct.eq((new.mode == Mode.VEC) | (new.mode == Mode.MAX)),
+                is_stos.eq((new.mode == Mode.STOS_CH) | (new.mode == Mode.STOS_LN)),
+            ]
         with m.FSM(name="front"):
             with m.State("IDLE"):
                 m.d.comb += idle.eq(1)
@@ -193,7 +202,7 @@ class ExecUnit(Component):
 
         # --- when the front may begin, and end its first tile
         fresh = Signal()  # no tile has ended
-        due = Signal(range(array.LATENCY_GEMM + config.rows + OPERAND_LATENCY + writer.NEXT_INSTRUCTION))
+        due = Signal(range(array.LATENCY_GEMM + config.rows + latency + writer.NEXT_INSTRUCTION))
         array_stos = Signal()  # the array's mode, for steps issued now
         passing = Signal(range(config.rows + config.cols))  # cycles until the last GEMM step has passed all PEs
         unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
@@ -247,9 +256,9 @@ class ExecUnit(Component):
             with m.Else():
                 use(gemm, gemm.issue & ~direct)
             m.d.comb += [
-                array.stos.eq(delayed(m, array_stos, OPERAND_LATENCY, name="array_stos", reset_less=False)[-1]),
-                array.v_en.eq(delayed(m, stos.load, OPERAND_LATENCY, name="v_en", reset_less=False)[-1]),
-                array.capture.eq(delayed(m, stos.capture, OPERAND_LATENCY, name="capture", reset_less=False)[-1]),
+                array.stos.eq(delayed(m, array_stos, latency, name="array_stos", reset_less=False)[-1]),
+                array.v_en.eq(delayed(m, stos.load, latency, name="v_en", reset_less=False)[-1]),
+                array.capture.eq(delayed(m, stos.capture, latency, name="capture", reset_less=False)[-1]),
             ]
         else:
             use(gemm, gemm.issue & ~direct)
@@ -257,9 +266,9 @@ class ExecUnit(Component):
         # --- rows under way: `due` counts the cycles until a row of another instruction may enter the writer.  Counted
         # from the issue of its last step a tile's rows come there from cycle `first` (ST-OS: that of a full tile, and
         # counted from the capture) to cycle `final`.
-        gemm_first = OPERAND_LATENCY + array.LATENCY_GEMM
-        stos_final = OPERAND_LATENCY + array.LATENCY_STOS
-        direct_first = OPERAND_LATENCY + Maximum.LATENCY
+        gemm_first = latency + array.LATENCY_GEMM
+        stos_final = latency + array.LATENCY_STOS
+        direct_first = latency + Maximum.LATENCY
         tile_first, tile_final = Signal(range(gemm_first + config.max_kernel + 3)), Signal.like(due)
         with m.If(direct):
             m.d.comb += [tile_first.eq(direct_first), tile_final.eq(direct_first)]
@@ -287,14 +296,16 @@ class ExecUnit(Component):
 
         # --- weights: memory, then a register that is zero when no step is under way
         m.d.comb += [self.weight_en.eq(weight_en), self.weight_addr.eq(weight_addr)]
-        word_there = delayed(m, weight_en, 1, name="word_there", reset_less=False)[1]
-        word_lane = delayed(m, lane, 1, name="word_lane")[1]
-        word_one = delayed(m, one_lane, 1, name="word_one")[1]
-        word_stos = delayed(m, array_stos, 1, name="word_stos")[1]
+        waited = latency - 1  # cycles from the command to the word
+        word = delayed(m, self.weight_data, waited - 1, name="word")[-1]
+        word_there = delayed(m, weight_en, waited, name="word_there", reset_less=False)[-1]
+        word_lane = delayed(m, lane, waited, name="word_lane")[-1]
+        word_one = delayed(m, one_lane, waited, name="word_one")[-1]
+        word_stos = delayed(m, array_stos, waited, name="word_stos")[-1]
         one = Signal(signed(8))
-        m.d.comb += one.eq(select(word_lane, [self.weight_data[row] for row in range(config.rows)]))
+        m.d.comb += one.eq(select(word_lane, [word[row] for row in range(config.rows)]))
         selected = Signal(pixels(config.rows))
-        m.d.comb += selected.eq(self.weight_data)
+        m.d.comb += selected.eq(word)
         with m.If(word_one):
             m.d.comb += selected[0].eq(one)  # depthwise GEMM needs its lane in row 0 only
             if config.stos:
@@ -308,16 +319,16 @@ class ExecUnit(Component):
         m.d.comb += [
             array.w.eq(weights),
             array.a.eq(self.operand.data),
-            array.last.eq(delayed(m, last, OPERAND_LATENCY, name="last", reset_less=False)[-1]),
-            array.tile_rows.eq(delayed(m, tile_rows, OPERAND_LATENCY, name="tile_rows")[-1]),
+            array.last.eq(delayed(m, last, latency, name="last", reset_less=False)[-1]),
+            array.tile_rows.eq(delayed(m, tile_rows, latency, name="tile_rows")[-1]),
             array.flush.eq(self.flush),
         ]
 
         # --- rows: from the array, or past it
         m.submodules.maximum = maximum = Maximum(config.cols)
         m.d.comb += [
-            maximum.valid.eq(delayed(m, gemm.issue & direct, OPERAND_LATENCY, name="taken", reset_less=False)[-1]),
-            maximum.last.eq(delayed(m, gemm.last, OPERAND_LATENCY, name="ends")[-1]),
+            maximum.valid.eq(delayed(m, gemm.issue & direct, latency, name="taken", reset_less=False)[-1]),
+            maximum.last.eq(delayed(m, gemm.last, latency, name="ends")[-1]),
             writer.row_valid.eq(Mux(back_direct, maximum.out_valid, array.out_valid)),
         ]
         for column in range(config.cols):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -125,18 +125,22 @@ class Fetcher(wiring.Component):
         )
         return m
 
-    def _in_region(self, pc: Value) -> Value:
-        end = self.offset + (pc + 1).shift_left(_SHIFT)
-        return end <= self.regions[Region.CONST].size
+    def _place(self, pc: Value) -> Value:
+        """Return where instruction pc is in the region, in instructions; `offset` is aligned, or nothing is fetched."""
+        return self.offset[_SHIFT:] + pc
 
-    def _address(self, pc: Value) -> Value:
+    def _in_region(self, place: Value) -> Value:
+        return place < self.regions[Region.CONST].size[_SHIFT:]
+
+    def _address(self, place: Value) -> Value:
         width = self.config.axi_addr_width
-        return (self.regions[Region.CONST].base[:width] + self.offset + pc.shift_left(_SHIFT))[:width]
+        return (self.regions[Region.CONST].base[:width] + place.shift_left(_SHIFT))[:width]
 
     def _request(self, m: Module, reserved: Signal, running: Signal, popped: Signal) -> None:
         """Issue one burst per instruction, with room for its beats reserved until they have been decoded."""
         axi = self.axi
         pc = Signal(PC_WIDTH)
+        place = Signal(self._place(pc).shape(), name="request_place")
         issue = Signal()
         m.d.comb += issue.eq(
             running
@@ -144,15 +148,15 @@ class Fetcher(wiring.Component):
             & (~axi.arvalid | axi.arready)
             & (reserved != PREFETCH)
             & (pc < self.count)
-            & self._in_region(pc)
+            & self._in_region(place)
         )
         m.d.sync += reserved.eq(reserved + issue - popped)
         with m.If(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
         with m.If(issue):
-            m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(self._address(pc)), pc.eq(pc + 1)]
+            m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(self._address(place)), pc.eq(pc + 1), place.eq(place + 1)]
         with m.If(self.start):
-            m.d.sync += pc.eq(0)
+            m.d.sync += [pc.eq(0), place.eq(self._place(Const(0)))]
         m.d.comb += [
             axi.arlen.eq(INSTRUCTION_BYTES // self.beat_bytes - 1),
             axi.arsize.eq((self.beat_bytes - 1).bit_length()),
@@ -198,12 +202,18 @@ class Fetcher(wiring.Component):
         word, failed = Signal(_BITS), Signal()
         beat = Signal(range(max(beats, 2)))
         region = Signal(range(REGION_COUNT))
+        # The region to check next is there a cycle early, and so is its end.
         chosen = Signal(REGIONS_LAYOUT.elem_shape)
+        end = Signal(len(Value.cast(chosen.base + chosen.size)))
+        upcoming, offered = Signal.like(region), Signal(REGIONS_LAYOUT.elem_shape)
+        m.d.comb += offered.eq(select(upcoming, [item.as_value() for item in self.regions]))
+        m.d.sync += [chosen.eq(offered), end.eq(offered.base + offered.size)]
         limit = Signal(32)
         bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
         blocked = Signal()
         m.d.comb += self.stalled.eq(self.halted | blocked)
         pc = self.pc
+        place = Signal(self._place(pc).shape(), name="place")
         header = data.View(table_layout(HEADER), word[: HEADER.used])
         streams = {queue: getattr(self, queue.name.lower()) for queue in Queue}
         for port in streams.values():
@@ -228,11 +238,11 @@ class Fetcher(wiring.Component):
 
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
+                m.d.sync += place.eq(self._place(Const(0)))
                 m.next = "REGIONS"
             with m.State("REGIONS"):
-                m.d.comb += chosen.eq(select(region, [item.as_value() for item in self.regions]))
+                m.d.comb += upcoming.eq(region + 1)
                 low = chosen.base[:32]
-                end = chosen.base + chosen.size
                 with m.If(chosen.base[:PAGE_BITS].any()):
                     fail(ErrorCause.MISALIGNED, low)
                 with m.Elif(end > (1 << self.config.axi_addr_width)):
@@ -248,8 +258,8 @@ class Fetcher(wiring.Component):
                 m.d.sync += failed.eq(0)
                 with m.If(pc >= limit):
                     fail(ErrorCause.TRUNCATED, pc)
-                with m.Elif(~self._in_region(pc)):
-                    fail(ErrorCause.DRAM_RANGE, self.offset + pc.shift_left(_SHIFT))
+                with m.Elif(~self._in_region(place)):
+                    fail(ErrorCause.DRAM_RANGE, place.shift_left(_SHIFT))
                 with m.Else():
                     m.next = "BEATS"
             with m.State("BEATS"):
@@ -275,7 +285,7 @@ class Fetcher(wiring.Component):
                 opcode = header.opcode
                 first = pc == 0
                 with m.If(failed):
-                    fail(ErrorCause.AXI_READ, self._address(pc)[:32])
+                    fail(ErrorCause.AXI_READ, self._address(place)[:32])
                 with m.Elif(first & (opcode != Opcode.HEADER)):
                     fail(ErrorCause.NO_HEADER, word[:32])
                 with m.Elif(bad_opcode | (~first & (opcode == Opcode.HEADER))):
@@ -288,7 +298,7 @@ class Fetcher(wiring.Component):
                     m.next = "STOP"
                 with m.Elif(first):
                     m.d.comb += self.header.eq(1)
-                    m.d.sync += pc.eq(1)
+                    m.d.sync += [pc.eq(1), place.eq(place + 1)]
                     with m.If(header.count < limit):
                         m.d.sync += limit.eq(header.count)
                     m.next = "NEXT"
@@ -298,7 +308,7 @@ class Fetcher(wiring.Component):
                     with m.Elif(opcode == code):
                         m.d.comb += [streams[queue].valid.eq(1), blocked.eq(~streams[queue].ready)]
                         with m.If(streams[queue].ready):
-                            m.d.sync += pc.eq(pc + 1)
+                            m.d.sync += [pc.eq(pc + 1), place.eq(place + 1)]
                             m.next = "NEXT"
             with m.State("DRAIN"):
                 drop_beats()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
@@ -22,8 +22,8 @@ class GemmSequencer(Component):
     pixels of an output line; with stride 2 it reads every second pixel.  Depthwise GEMM, VEC and MAX have blocks of one
     channel, whose input is the channel itself.  A step is issued when its operand read is
     granted; a tile's last step also waits until the previous tile's rows have room to drain (not VEC and MAX, which
-    do not use the array), of this instruction or an earlier one.  Two pipeline stages lie between the counters and the
-    request.
+    do not use the array), of this instruction or an earlier one.  Pipeline stages lie between the counters and the
+    request (:func:`~hw.operand_request.request_stages`).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class GemmSequencer(Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the counters and the two request stages."""
+        """Build the counters and the request stages."""
         m = Module()
         config, cfg = self.config, self.cfg
         rows, cols, halo = config.rows, config.cols, config.halo
@@ -94,10 +94,10 @@ class GemmSequencer(Component):
         # --- stage A: counters
         run = Signal()
         line_step = Signal(pointer)  # bytes from output line to output line
+        above_bytes = Signal(pointer)  # padding above line 0
         first_line = Signal(pointer)  # pointer of the line under tap ky = 0 of output line 0
         last_x = Signal(position)  # input position of the last output pixel, without padding
         left = Signal(signed(8))  # bytes from a read's byte 0 to the input position of its tile and tap
-        outer_left = Signal(17)
         outer_base = Signal(pointer)
         line_left = Signal(16)
         line_base = Signal(pointer)
@@ -111,45 +111,59 @@ class GemmSequencer(Component):
         weight = Signal(WEIGHT_POINTER_WIDTH)
         lane = Signal(range(rows))
 
+        # What the next step depends on is kept one step ahead, so that no comparison follows an adder.
+        next_x = Signal(position)  # position of the next tile of the line
+        limit_x = Signal(position)  # from here on the next tile is the line's last one
+        last_tile, one_tile = Signal(), Signal()  # no tile follows on the line; a line is one tile
+        next_left = Signal(signed(18))  # channels behind this block
         block_rows = Signal(range(rows + 1))
-        with m.If(single):
-            m.d.comb += block_rows.eq(1)
-        with m.Else():
-            m.d.comb += block_rows.eq(Mux(outer_left < rows, outer_left, rows))
+        last_outer = Signal()
+        tap_x = Signal(4)  # position of tap kx: depthwise weights are stored last tap of a line first, as ST-OS's are
+        tile_step = Mux(strided, 2 * cols, cols)
+        block = Mux(single, 1, rows)
 
-        last_kx, last_ky, last_channel = Signal(), Signal(), Signal()
-        last_tile, last_line, last_outer = Signal(), Signal(), Signal()
-        next_x = Signal(position)
+        def begin_block(left: Value) -> None:
+            """Take the next block, when `left` channels are still to come."""
+            m.d.sync += [
+                next_left.eq(left - block),
+                last_outer.eq(left <= block),
+                block_rows.eq(Mux(left < block, left, block)),
+            ]
+
+        last_kx, last_ky, last_channel, last_line = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_kx.eq(kx == cfg.kw - 1),
             last_ky.eq(ky == cfg.kh - 1),
             last_channel.eq(single | (channel_left == 1)),
-            next_x.eq(tile_x + Mux(strided, 2 * cols, cols)),
-            last_tile.eq(next_x > last_x),
             last_line.eq(line_left == 1),
-            last_outer.eq(outer_left == block_rows),
         ]
         last_step = Signal()
         m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
 
         setup = Signal()
         m.d.sync += setup.eq(self.start)
+        m.d.comb += first_line.eq(cfg.in_base - above_bytes)
         with m.If(self.start):
             m.d.sync += [
                 line_step.eq(cfg.sy * cfg.in_pitch),
-                first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
+                above_bytes.eq(cfg.pad_y * cfg.in_pitch),
                 last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
                 left.eq(cfg.pad_x + Mux(strided, 0, halo)),
             ]
         with m.If(setup):
+            begin_block(cfg.cout)
             m.d.sync += [
                 run.eq(1),
-                outer_left.eq(cfg.cout),
                 outer_base.eq(first_line),
                 line_left.eq(cfg.out_h),
                 line_base.eq(first_line),
                 line_index.eq(-cfg.pad_y),
                 tile_x.eq(0),
+                next_x.eq(tile_step),
+                limit_x.eq(last_x - tile_step),
+                last_tile.eq(last_x < tile_step),
+                one_tile.eq(last_x < tile_step),
+                tap_x.eq(Mux(single, cfg.kw - 1, 0)),
                 channel_left.eq(cfg.cin),
                 channel_base.eq(first_line),
                 tap_base.eq(first_line),
@@ -161,8 +175,7 @@ class GemmSequencer(Component):
             ]
 
         input_line = Signal(position)
-        tap_x = Signal(4)  # depthwise weights are stored last tap of a line first, for the ST-OS window
-        m.d.comb += [input_line.eq(line_index + ky), tap_x.eq(Mux(single, cfg.kw - 1 - kx, kx))]
+        m.d.comb += input_line.eq(line_index + ky)
         held = Signal()
         requests = request_pipeline(
             m,
@@ -187,10 +200,15 @@ class GemmSequencer(Component):
         c = requests.step
 
         with m.If(requests.advance):
-            m.d.sync += [kx.eq(kx + 1), weight.eq(weight + 1)]
+            m.d.sync += [kx.eq(kx + 1), tap_x.eq(Mux(single, tap_x - 1, tap_x + 1)), weight.eq(weight + 1)]
             with m.If(last_kx):
                 next_tap_base = tap_base + cfg.in_pitch
-                m.d.sync += [kx.eq(0), ky.eq(ky + 1), tap_base.eq(next_tap_base)]
+                m.d.sync += [
+                    kx.eq(0),
+                    tap_x.eq(Mux(single, cfg.kw - 1, 0)),
+                    ky.eq(ky + 1),
+                    tap_base.eq(next_tap_base),
+                ]
                 with m.If(last_ky):
                     next_channel = channel_base + cfg.in_cs
                     m.d.sync += [
@@ -206,11 +224,15 @@ class GemmSequencer(Component):
                     tap_base.eq(line_base),
                     weight.eq(block_weight),
                     tile_x.eq(next_x),
+                    next_x.eq(next_x + tile_step),
+                    last_tile.eq(next_x > limit_x),
                 ]
                 with m.If(last_tile):
                     next_line = line_base + line_step
                     m.d.sync += [
                         tile_x.eq(0),
+                        next_x.eq(tile_step),
+                        last_tile.eq(one_tile),
                         line_left.eq(line_left - 1),
                         line_base.eq(next_line),
                         line_index.eq(line_index + cfg.sy),
@@ -219,10 +241,10 @@ class GemmSequencer(Component):
                     ]
                     with m.If(last_line):
                         next_outer = outer_base + Mux(single, cfg.in_cs, 0)
+                        begin_block(next_left)
                         m.d.sync += [
                             line_left.eq(cfg.out_h),
                             line_index.eq(-cfg.pad_y),
-                            outer_left.eq(outer_left - block_rows),
                             outer_base.eq(next_outer),
                             line_base.eq(next_outer),
                             channel_base.eq(next_outer),
@@ -230,11 +252,10 @@ class GemmSequencer(Component):
                             lane.eq(lane - 1),
                         ]
                         with m.If(~single | (lane == 0)):  # a weight block is used up
-                            remaining = outer_left - block_rows
                             m.d.sync += [
                                 block_weight.eq(weight + 1),
                                 weight.eq(weight + 1),
-                                lane.eq(Mux(remaining < rows, remaining - 1, rows - 1)),
+                                lane.eq(Mux(next_left < rows, next_left - 1, rows - 1)),
                             ]
                         with m.If(last_outer):
                             m.d.sync += run.eq(0)

@@ -12,7 +12,7 @@ from hw.operand_request import POINTER_WIDTH
 from hw.output_stage import OutputStage, output_config
 from hw.pooled_bytes import PooledBytes
 from hw.pooling import Pooling
-from hw.ports import ReadSignature, WriteSignature
+from hw.ports import WriteSignature, read_signature
 from hw.row import sums
 from hw.segments import SegmentMask
 from hw.spec.config import AcceleratorConfig
@@ -84,7 +84,7 @@ class ResultWriter(Component):
                 "param_en": Out(1),
                 "param_addr": Out(range(config.param_entries)),
                 "param_data": In(PARAM_LAYOUT),
-                "residual": Out(ReadSignature(addr_width, config.cols)),
+                "residual": Out(read_signature(config, config.cols)),
                 "result": Out(WriteSignature(addr_width, config.cols)),
                 "done": Out(1),
                 "range_error": Out(1),
@@ -103,9 +103,8 @@ class ResultWriter(Component):
         cfg = Signal.like(self.cfg, name="current")
         with m.If(self.start):
             m.d.sync += cfg.eq(self.cfg)
-        lines, single, gated = _traits(cfg)
+        lines, single, gated = Signal(), Signal(), Signal()
         halved = Signal()  # computed at stride 1, every second column is kept
-        m.d.comb += halved.eq((cfg.sx == 2) & (cfg.kw != 1) & ((cfg.mode == Mode.STOS_CH) | lines))
         kept_lanes = Mux(halved, cols // 2, cols)
         beside = Signal()  # pooled, and the map is written as well
         m.d.comb += beside.eq(cfg.gap & (cfg.res == ResidualOp.POOL))
@@ -113,30 +112,34 @@ class ResultWriter(Component):
         # --- walk: the registers describe the row that arrives next
         row_step, middle_step, outer_step = Signal(pointer), Signal(pointer), Signal(pointer)
         to_residual = Signal(pointer)
-        outer_left, middle_left = Signal(17), Signal(16)
+        middle_left = Signal(16)
+        outer_next, middle_next = Signal(signed(18)), Signal(signed(17))  # what is left behind this block
         outer_base, middle_base, row_base, pooled_base = (
             Signal(pointer, name=name) for name in ("outer_base", "middle_base", "row_base", "pooled_base")
         )
-        tile_x = Signal(X_WIDTH)
+        next_x, remaining = Signal(X_WIDTH), Signal(X_WIDTH)  # pixels before the next tile, and from this one on
         row_index = Signal(range(rows))
         param, param_row = Signal(17), Signal(17)
         first_map = Signal()  # no pixel of this block has been seen
 
-        tile_rows = Signal(range(rows + 1))
-        left = Signal(17)
-        m.d.comb += [
-            left.eq(Mux(lines, middle_left, outer_left)),
-            tile_rows.eq(Mux(single, 1, Mux(left < rows, left, rows))),
-        ]
-        next_x = Signal(X_WIDTH)
+        last_index = Signal(range(rows))  # of a tile's rows
         last_row, last_tile, last_middle, last_outer = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            next_x.eq(tile_x + kept_lanes),
-            last_row.eq(row_index == tile_rows - 1),
-            last_tile.eq(next_x >= cfg.out_w),
-            last_middle.eq(Mux(lines, middle_left == tile_rows, middle_left == 1)),
-            last_outer.eq(Mux(lines, outer_left == 1, outer_left == tile_rows)),
-        ]
+        m.d.comb += [last_row.eq(row_index == last_index), last_tile.eq(remaining <= kept_lanes)]
+
+        def begin_middle(lines: Value, left: Value) -> None:
+            """Take the next lines, when `left` are still to come."""
+            unit = Mux(lines, rows, 1)
+            m.d.sync += [middle_left.eq(left), middle_next.eq(left - unit), last_middle.eq(left <= unit)]
+            with m.If(lines):
+                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+
+        def begin_outer(lines: Value, single: Value, left: Value) -> None:
+            """Take the next channels, when `left` are still to come."""
+            unit = Mux(lines | single, 1, rows)
+            m.d.sync += [outer_next.eq(left - unit), last_outer.eq(left <= unit)]
+            with m.If(~lines):
+                m.d.sync += last_index.eq(Mux(single, 0, Mux(left < rows, left - 1, rows - 1)))
+
         active, row_taken = Signal(), Signal()  # rows are still to come; one is taken
         m.d.comb += row_taken.eq(self.row_valid & active & ~self.halt)
         with m.If(self.start):
@@ -144,18 +147,23 @@ class ResultWriter(Component):
             new_lines, new_single, new_gated = _traits(new)
             m.d.sync += [
                 active.eq(1),
+                lines.eq(new_lines),
+                single.eq(new_single),
+                gated.eq(new_gated),
                 row_step.eq(Mux(new_lines, new.out_pitch, new.out_cs)),
                 middle_step.eq(Mux(new_lines, rows * new.out_pitch, new.out_pitch)),
                 outer_step.eq(Mux(new_lines | new_single, new.out_cs, rows * new.out_cs)),
                 to_residual.eq(new.res_base - Mux(new_gated, new.p_base, new.out_base)),
-                outer_left.eq(new.cout),
-                middle_left.eq(new.out_h),
-                tile_x.eq(0),
+                remaining.eq(new.out_w),
                 row_index.eq(0),
                 param.eq(new.p_base),
                 param_row.eq(new.p_base),
                 first_map.eq(1),
             ]
+            new_halved = (new.sx == 2) & (new.kw != 1) & ((new.mode == Mode.STOS_CH) | new_lines)
+            m.d.sync += [halved.eq(new_halved), next_x.eq(Mux(new_halved, cols // 2, cols))]
+            begin_middle(new_lines, new.out_h)
+            begin_outer(new_lines, new_single, new.cout)
             m.d.sync += [base.eq(new.out_base) for base in (outer_base, middle_base, row_base, pooled_base)]
         with m.If(row_taken):
             m.d.sync += [
@@ -169,7 +177,8 @@ class ResultWriter(Component):
             with m.If(last_row):
                 m.d.sync += [
                     row_index.eq(0),
-                    tile_x.eq(next_x),
+                    next_x.eq(next_x + kept_lanes),
+                    remaining.eq(remaining - kept_lanes),
                     row_base.eq(middle_base + next_x),
                     pooled_base.eq(outer_base),
                     param_row.eq(param),
@@ -177,19 +186,20 @@ class ResultWriter(Component):
                 ]
                 with m.If(last_tile):
                     next_middle = middle_base + middle_step
+                    begin_middle(lines, middle_next)
                     m.d.sync += [
-                        tile_x.eq(0),
-                        middle_left.eq(middle_left - Mux(lines, tile_rows, 1)),
+                        next_x.eq(kept_lanes),
+                        remaining.eq(cfg.out_w),
                         middle_base.eq(next_middle),
                         row_base.eq(next_middle),
                     ]
                     with m.If(last_middle):
                         next_outer = outer_base + outer_step
-                        next_param = param + Mux(lines, 1, tile_rows)
+                        next_param = param + Mux(lines, 0, last_index) + 1
+                        begin_middle(lines, cfg.out_h)
+                        begin_outer(lines, single, outer_next)
                         m.d.sync += [
-                            outer_left.eq(outer_left - Mux(lines, 1, tile_rows)),
                             outer_base.eq(next_outer),
-                            middle_left.eq(cfg.out_h),
                             middle_base.eq(next_outer),
                             row_base.eq(next_outer),
                             pooled_base.eq(next_outer),
@@ -200,7 +210,6 @@ class ResultWriter(Component):
                         with m.If(last_outer):
                             m.d.sync += active.eq(0)
 
-        remaining = Signal(X_WIDTH)
         lines_left = Signal(16)  # this row's included
         place = data.StructLayout(
             {
@@ -218,7 +227,6 @@ class ResultWriter(Component):
         )
         now = Signal(place)
         m.d.comb += [
-            remaining.eq(cfg.out_w - tile_x),
             now.map.eq(row_base),
             now.pooled.eq(pooled_base),
             now.count.eq(Mux(remaining < kept_lanes, remaining, kept_lanes)),
@@ -237,8 +245,8 @@ class ResultWriter(Component):
         # --- cycle 1: parameters answer; every second column is kept
         m.submodules.output = output = OutputStage(cols, pipeline=config.pipeline_mac)
         m.submodules.pool = pool = Pooling(cols, rows, pipeline=config.pipeline_mac)
-        ask = 1 + output.RESIDUAL_STAGE - ReadSignature.READ_LATENCY  # when to request the residual
-        valid = delayed(m, row_taken, ask, name="valid", reset_less=False)
+        ask = 1 + output.RESIDUAL_STAGE - self.residual.signature.READ_LATENCY  # when to request the residual
+        valid = delayed(m, row_taken, 2, name="valid", reset_less=False)
         places = delayed(m, now, 1 + output.LATENCY + pool.latency, name="place")
         row = Signal(sums(cols), reset_less=True)
         for lane in range(cols):
@@ -259,14 +267,18 @@ class ResultWriter(Component):
 
         # --- residual: requested so that it answers when the output stage samples it.  Its address is at a constant
         # distance from the output's, or for a gate from the number of the channel's parameter entry.
-        entry = delayed(m, param_row, ask, name="entry")[ask]
-        residual_addr = Signal(pointer)
+        entry = delayed(m, param_row, ask - 1, name="entry")[-1]
+        before = places[ask - 1]
+        residual_addr, residual_bytes = Signal(pointer, reset_less=True), Signal.like(before.count, reset_less=True)
         request = self.residual.req
+        m.d.sync += [
+            residual_addr.eq(Mux(gated, entry, before.map) + to_residual),
+            residual_bytes.eq(Mux(gated, 1, before.count)),
+        ]
         m.d.comb += [
-            residual_addr.eq(Mux(gated, entry, places[ask].map) + to_residual),
             request.valid.eq(valid[ask] & ((cfg.res == ResidualOp.ADD) | gated)),
             request.payload.addr.eq(residual_addr),
-            request.payload.hi.eq(Mux(gated, 1, places[ask].count)),
+            request.payload.hi.eq(residual_bytes),
             request.payload.fill.eq(cfg.res_zp),
             output.residual.eq(self.residual.data),
         ]
@@ -336,7 +348,7 @@ class ResultWriter(Component):
         m.d.comb += self.done.eq(delayed(m, ended | pool_ended, visible, name="ended", reset_less=False)[visible])
 
         # --- the next instruction: when the last row no longer needs the current one, in stages up to `ask`
-        assert ask + 1 == self.NEXT_INSTRUCTION
+        assert ask + 1 <= self.NEXT_INSTRUCTION
         m.d.comb += self.ready.eq(~active & ~(valid[1] & places[1].final) & ~self.pooling)
         with m.If(self.start):
             m.d.sync += self.pooling.eq(self.cfg.gap)

@@ -28,8 +28,9 @@ class StoreUnit(Component):
 
     A burst's address is put on AW together with its first scratchpad read, and up to `outstanding` bursts wait for
     their response, so one beat per cycle is sustained over rows and instructions.  AWVALID rises 5 cycles after an
-    instruction was accepted and its first WVALID 4 cycles later (with ``pipeline_mac`` 5); ``done`` comes the cycle after the last response was
-    accepted.  All AXI outputs come from registers; scratchpad reads are only asked for when the data buffer has room.
+    instruction was accepted and its first WVALID 4 cycles later (with ``pipeline_mac`` 5); ``done`` comes the cycle
+    after the last response was accepted.  All AXI outputs come from registers; scratchpad reads are only asked for when
+    the data buffer has room.
 
     The first fault is reported and stops the unit, as ``unit.abort`` does: no burst is begun, the one in progress is
     completed (the scratchpad port must go on answering), then ``idle`` rises when all responses have come.  Reset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
@@ -102,6 +102,7 @@ class StosSequencer(Component):
         load_step = Signal(pointer)  # from row to row
         middle_step = Signal(pointer)  # next line (CH), next block of lines (LN)
         outer_step = Signal(pointer)  # next block of channels (CH), next channel (LN)
+        padding = Signal(pointer)  # bytes of the lines above line 0
         first_line = Signal(pointer)
         last_x = Signal(position)
         left = Signal(signed(8))  # from a read's byte 0 to the input position of its tile
@@ -109,13 +110,14 @@ class StosSequencer(Component):
         capture_words = Signal(8)  # weight words from capture to capture within a phase
         last_phase_index = Signal(4)
         plane_low, plane_high = Signal(POINTER_WIDTH), Signal(POINTER_WIDTH)  # in_h * in_pitch, by bytes of in_h
+        plane = Signal(POINTER_WIDTH + 8)
         above_bytes, below_bytes = Signal(pointer), Signal(pointer)  # from lines beyond to what they repeat
         setup = Signal(2)
         m.d.sync += setup.eq(Cat(self.start, setup[0]))
         with m.If(self.start):
             m.d.sync += [
                 line_step.eq(cfg.sy * cfg.in_pitch),
-                first_line.eq(cfg.in_base - cfg.pad_y * cfg.in_pitch),
+                padding.eq(cfg.pad_y * cfg.in_pitch),
                 last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
                 left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
                 taps_words.eq(cfg.kh * cfg.kw),
@@ -126,13 +128,13 @@ class StosSequencer(Component):
             ]
         with m.If(setup[0]):
             m.d.sync += [
+                first_line.eq(cfg.in_base - padding),
                 load_step.eq(Mux(lines, line_step, cfg.in_cs)),
                 middle_step.eq(Mux(lines, rows * line_step, line_step)),
                 outer_step.eq(Mux(lines, cfg.in_cs, rows * cfg.in_cs)),
+                plane.eq(plane_low + (plane_high << 8)),
             ]
-        plane = Signal(POINTER_WIDTH + 8)
-        m.d.comb += plane.eq(plane_low + (plane_high << 8))
-        with m.If(setup[0]):
+        with m.If(setup[1]):
             m.d.sync += [
                 above_bytes.eq(Mux(plane < _BEYOND, plane, _BEYOND) - cfg.seg),
                 below_bytes.eq(cfg.seg - plane),
@@ -140,12 +142,11 @@ class StosSequencer(Component):
 
         # --- stage A: counters of the load walk
         run = Signal()
-        outer_left = Signal(17)
         outer_base = Signal(pointer)
-        middle_left = Signal(16)
         middle_base = Signal(pointer)
         middle_line = Signal(position)  # input line under ky = 0 of the tile's first output line
-        tile_x = Signal(position)
+        # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
+        window_x = Signal(position)
         phase = Signal(4)
         phase_base = Signal(pointer)
         phase_weight = Signal(WEIGHT_POINTER_WIDTH)
@@ -157,34 +158,48 @@ class StosSequencer(Component):
         block_weight = Signal(WEIGHT_POINTER_WIDTH)
         lane = Signal(range(rows))
 
-        tile_rows = Signal(range(rows + 1))
-        rows_left = Signal(17)
-        m.d.comb += [
-            rows_left.eq(Mux(lines, middle_left, outer_left)),
-            tile_rows.eq(Mux(rows_left < rows, rows_left, rows)),
-        ]
+        # What the next load depends on is kept one tile ahead, so that no comparison follows an adder.
         tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
-        next_x = Signal(position)
+        next_x = Signal(position)  # place of the next tile of the line
+        limit_x = Signal(position)  # from here on the next tile is the line's last one
+        one_tile = Signal()  # a line is one tile
+        last_index = Signal(range(rows))  # of a tile's rows
+        outer_next, middle_next = Signal(signed(18)), Signal(signed(17))  # what is left behind this block
         capture, last_load, last_phase = Signal(), Signal(), Signal()
         last_tile, last_middle, last_outer = Signal(), Signal(), Signal()
         m.d.comb += [
-            capture.eq(loaded == tile_rows - 1),
+            capture.eq(loaded == last_index),
             last_load.eq(capture & (~lines | (ky + cfg.sy >= cfg.kh))),
             last_phase.eq(phase == last_phase_index),
-            next_x.eq(tile_x + tile_step),
-            last_tile.eq(next_x > last_x),
-            last_middle.eq(Mux(lines, middle_left == tile_rows, middle_left == 1)),
-            last_outer.eq(Mux(lines, outer_left == 1, outer_left == tile_rows)),
         ]
+
+        def begin_middle(left: Value) -> None:
+            """Take the next lines, when `left` are still to come."""
+            unit = Mux(lines, rows, 1)
+            m.d.sync += [middle_next.eq(left - unit), last_middle.eq(left <= unit)]
+            with m.If(lines):
+                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+
+        def begin_outer(left: Value) -> None:
+            """Take the next channels, when `left` are still to come."""
+            unit = Mux(lines, 1, rows)
+            m.d.sync += [outer_next.eq(left - unit), last_outer.eq(left <= unit)]
+            with m.If(~lines):
+                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+
         with m.If(setup[1]):
+            begin_middle(cfg.out_h)
+            begin_outer(cfg.cout)
             m.d.sync += [
                 run.eq(1),
-                outer_left.eq(cfg.cout),
                 outer_base.eq(first_line),
-                middle_left.eq(cfg.out_h),
                 middle_base.eq(first_line),
                 middle_line.eq(-cfg.pad_y),
-                tile_x.eq(0),
+                window_x.eq(-left),
+                next_x.eq(tile_step),
+                limit_x.eq(last_x - tile_step),
+                last_tile.eq(last_x < tile_step),
+                one_tile.eq(last_x < tile_step),
                 phase.eq(0),
                 phase_base.eq(first_line),
                 phase_weight.eq(cfg.w_base),
@@ -197,9 +212,6 @@ class StosSequencer(Component):
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
             ]
 
-        # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
-        window_x = Signal(position)
-        m.d.comb += window_x.eq(tile_x - left)
         # Beyond the plane's first and last line, lines go on one segment to the side.
         in_h = cfg.in_h
         inside, above, below = Signal(), Signal(), Signal()
@@ -226,7 +238,7 @@ class StosSequencer(Component):
                 "weight": weight,
                 "lane": lane,
                 "last": last_load & last_phase,
-                "rows": tile_rows,
+                "rows": last_index + 1,
             },
             admit=admit,
             strided=strided,
@@ -261,14 +273,18 @@ class StosSequencer(Component):
                         weight.eq(block_weight),
                         load_base.eq(middle_base),
                         load_line.eq(middle_line),
-                        tile_x.eq(next_x),
+                        window_x.eq(next_x - left),
+                        next_x.eq(next_x + tile_step),
+                        last_tile.eq(next_x > limit_x),
                     ]
                     with m.If(last_tile):
                         next_middle = middle_base + middle_step
                         next_line = middle_line + Mux(lines, rows * cfg.sy, cfg.sy)
+                        begin_middle(middle_next)
                         m.d.sync += [
-                            tile_x.eq(0),
-                            middle_left.eq(middle_left - Mux(lines, tile_rows, 1)),
+                            window_x.eq(-left),
+                            next_x.eq(tile_step),
+                            last_tile.eq(one_tile),
                             middle_base.eq(next_middle),
                             middle_line.eq(next_line),
                             phase_base.eq(next_middle),
@@ -277,11 +293,10 @@ class StosSequencer(Component):
                         ]
                         with m.If(last_middle):
                             next_outer = outer_base + outer_step
-                            remaining = outer_left - Mux(lines, 1, tile_rows)
+                            begin_middle(cfg.out_h)
+                            begin_outer(outer_next)
                             m.d.sync += [
-                                outer_left.eq(remaining),
                                 outer_base.eq(next_outer),
-                                middle_left.eq(cfg.out_h),
                                 middle_base.eq(next_outer),
                                 middle_line.eq(-cfg.pad_y),
                                 phase_base.eq(next_outer),
@@ -295,7 +310,7 @@ class StosSequencer(Component):
                                     block_weight.eq(next_block),
                                     phase_weight.eq(next_block),
                                     weight.eq(next_block),
-                                    lane.eq(Mux(remaining < rows, remaining - 1, rows - 1)),
+                                    lane.eq(Mux(outer_next < rows, outer_next - 1, rows - 1)),
                                 ]
                             with m.If(last_outer):
                                 m.d.sync += run.eq(0)

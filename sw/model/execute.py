@@ -17,19 +17,20 @@ from sw.model.banks import gemm_losses, shared_share
 __all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages", "pooled_vectors"]
 
 FIRST_STEP = 5
-"""From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes."""
+"""From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes (three with
+``pipeline_mac``)."""
 
 FIRST_LOAD = 6
 """The same for ST-OS, which needs one more for set-up."""
 
 OPERAND = 2
-"""From an operand read to the array."""
+"""From an operand read to the array; one more with ``pipeline_mac``."""
 
 OUTPUT = 7
-"""Stages of the output stage; one more with ``pipeline_mac``."""
+"""Stages of the output stage; four more with ``pipeline_mac``."""
 
 POOLING = 5
-"""Stages of pooling after the lane sum; one more with ``pipeline_mac``."""
+"""Stages of pooling after the lane sum; two more with ``pipeline_mac``."""
 
 WRITE = 3
 """Register before the output stage, and the write itself until it is visible."""
@@ -123,21 +124,21 @@ def pooled_vectors(config: AcceleratorConfig, instruction: Instruction) -> int:
 def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycles:
     """Return the cycles of an EXEC on its own."""
     mode, extra = instruction["mode"], int(config.pipeline_mac)
-    begin, mac = FIRST_STEP, 1 + extra
+    begin, operand, mac = FIRST_STEP, OPERAND + extra, 1 + extra
     if mode in (Mode.STOS_CH, Mode.STOS_LN):
         walk = _channels(config, instruction) if mode == Mode.STOS_CH else _lines(config, instruction)
         begin = FIRST_LOAD
-        last_out = OPERAND + mac + config.rows
+        last_out = operand + mac + config.rows
         first_out = last_out - (config.rows - 1)
     elif mode == Mode.GEMM:
         walk = _gemm(config, instruction)
-        first_out = OPERAND + mac + config.rows + config.cols
+        first_out = operand + mac + config.rows + config.cols
         last_out = first_out + walk.last_rows - 1
     else:
         taps = instruction["kh"] * instruction["kw"]
         reads = instruction["cout"] * _tiles(config, instruction) * taps
         walk = _Walk(taps - 1, reads - taps, reads)
-        first_out = last_out = OPERAND + 1
+        first_out = last_out = operand + 1
     # A second operand has the right of way: each of its reads but those of the last tile, whose operands are read by
     # then, costs an operand read its turn, unless the port has turns to spare.
     rows = instruction["cout"] * _tiles(config, instruction)
@@ -146,18 +147,18 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
     else:
         spare = walk.first + 1 + walk.rest - walk.reads
         lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
-    pooling = lane_sum_stages(config.cols) + POOLING + extra if instruction["gap"] else 0
+    pooling = lane_sum_stages(config.cols) + POOLING + 2 * extra if instruction["gap"] else 0
     if instruction["res"] == ResidualOp.POOL:
         pooling += COLLECT + pooled_vectors(config, instruction)
     return ExecCycles(
-        begin=begin,
+        begin=begin + extra,
         first=walk.first,
         rest=walk.rest + lost,
         first_rows=walk.first_rows,
         last_rows=walk.last_rows,
         first_out=first_out,
         last_out=last_out,
-        write=OUTPUT + extra + pooling + WRITE,
+        write=OUTPUT + 4 * extra + pooling + WRITE,
         reads=walk.reads,
         rows=rows,
         steps=walk.steps,

@@ -140,7 +140,7 @@ class ExecBench:
                 values = np.where(inside, self.act[(addr + byte) % config.act_bytes], fill)
                 values[byte < 0] = self.rng.integers(0, 256)
                 values = values.astype(np.uint8).view(np.int8)
-                self.at(2, (port.data, [int(v) for v in values]))
+                self.at(port.signature.READ_LATENCY, (port.data, [int(v) for v in values]))
         if ctx.get(dut.weight_en):
             word = self.weights[ctx.get(dut.weight_addr)]
             self.at(1, (dut.weight_data, [int(v) for v in word[: config.rows]]))

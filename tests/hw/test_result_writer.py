@@ -164,7 +164,8 @@ class Bench:
                     asked = tuple(ctx.get(getattr(request.payload, name)) for name in ("addr", "lo", "hi", "fill"))
                     self.residuals.append(asked)
                     index = (asked[0] + np.arange(config.cols)) % config.act_bytes
-                    late.setdefault(cycle + 2, []).append((dut.residual.data, self.act[index].tolist()))
+                    answered = cycle + dut.residual.signature.READ_LATENCY
+                    late.setdefault(answered, []).append((dut.residual.data, self.act[index].tolist()))
                 request = dut.result.req
                 if ctx.get(request.valid):
                     assert ctx.get(request.payload.lo) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hw import burst, fetch, store_unit, token_queue
-from hw.exec_unit import OPERAND_LATENCY
+from hw.exec_unit import operand_latency
 from hw.load_unit import LoadUnit
 from hw.output_stage import OutputStage
 from hw.pe import mac_latency
@@ -141,13 +141,13 @@ def test_some_networks_run_without_conflicts(backend: VerilatorBackend) -> None:
 def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     config = AcceleratorConfig(pipeline_mac=pipelined)
     extra = int(pipelined)
-    assert execute.OPERAND == OPERAND_LATENCY
+    assert execute.OPERAND + extra == operand_latency(config)
     assert exec_unit.NEXT_INSTRUCTION == ResultWriter.NEXT_INSTRUCTION
     assert mac_latency(pipelined) == 1 + extra
-    assert execute.OUTPUT + extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
+    assert execute.OUTPUT + 4 * extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
     for cols in (4, 16, 64, 65):
         pooling = Pooling(cols, config.rows, pipeline=pipelined)
-        assert pooling.latency == execute.lane_sum_stages(cols) + execute.POOLING + extra
+        assert pooling.latency == execute.lane_sum_stages(cols) + execute.POOLING + 2 * extra
     assert execute.COLLECT + 1 == PooledBytes.LATENCY
     assert 1 + 1 + WriteSignature.WRITE_LATENCY == execute.WRITE
 
