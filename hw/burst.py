@@ -181,19 +181,24 @@ class BurstGenerator(Component):
                 walk.pc.eq(self.instr.payload.pc),
             ]
 
-        # Sums: addresses and ends of one row.
+        # Sums: addresses of one row, and its checks.
+        sizes = {Target.ACT: config.act_bytes, Target.WEIGHT: config.weight_bytes, Target.PARAM: config.param_bytes}
+        mem_bytes = Signal(range(max(sizes.values()) + 1))
+        with m.Switch(walk.target):
+            for name, size in sizes.items():
+                with m.Case(name.value):
+                    m.d.comb += mem_bytes.eq(size)
         sums = Signal(
             data.StructLayout(
                 {
                     "addr": config.axi_addr_width,
                     "offset": 32,
-                    "offset_end": 42,
                     "mem": 26,
-                    "mem_end": 27,
-                    "size": 32,
                     "row_bytes": 24,
                     "bad": 1,
-                    "ragged": 1,
+                    "misaligned": 1,
+                    "beyond": 1,
+                    "outside": 1,
                     "target": 2,
                     "last": 1,
                     "pc": PC_WIDTH,
@@ -201,41 +206,36 @@ class BurstGenerator(Component):
             )
         )
         sums_valid = Signal()
-        ragged = walk.mem | walk.row_bytes | Mux(walk.many, walk.mem_stride | walk.dram_stride, 0)
+        strides = Mux(walk.many, walk.mem_stride | walk.dram_stride, 0)
+        ragged = (walk.base + walk.offset) | walk.mem | walk.row_bytes | strides
         row = stream.Signature(self._row_layout()).create(path=("row",))
-        ok = Signal()
-        # The checks are too long to stand between the walk and the queue of instructions: a faulty row keeps its place,
-        # and stops what comes behind it one cycle later.  What the walk loses by then is never used.
-        stopped = Signal()
-        m.d.sync += stopped.eq(~ok)
-        m.d.comb += sums_ready.eq(~stopped & (~sums_valid | ~row.valid | row.ready))
-        with m.If(sums_ready & ok):
+        faulty = self._report(m, sums, sums_valid)
+        m.d.comb += sums_ready.eq(~sums_valid | (~faulty & (~row.valid | row.ready)))
+        with m.If(sums_ready):
             m.d.sync += [
                 sums_valid.eq(walk_valid),
                 sums.addr.eq(walk.base + walk.offset),
                 sums.offset.eq(walk.offset),
-                sums.offset_end.eq(walk.offset + walk.row_bytes),
                 sums.mem.eq(walk.mem),
-                sums.mem_end.eq(walk.mem + walk.row_bytes),
-                sums.size.eq(walk.size),
                 sums.row_bytes.eq(walk.row_bytes),
                 sums.bad.eq((walk.left == 0) | (walk.row_bytes == 0) | (walk.target > max(Target))),
-                sums.ragged.eq(ragged[:beat_bits].any()),
+                sums.misaligned.eq((walk.target != Target.ACT.value) & ragged[:beat_bits].any()),
+                sums.beyond.eq(walk.mem + walk.row_bytes > mem_bytes),
+                # One sum of three numbers, in place of a comparison behind an adder.
+                sums.outside.eq((walk.size - walk.offset - walk.row_bytes) < 0),
                 sums.target.eq(walk.target),
                 sums.last.eq(last_row),
                 sums.pc.eq(walk.pc),
             ]
 
-        # Checks, and the row in beats.
-        self._check(m, sums, sums_valid)
-        m.d.comb += ok.eq(~self.fault.valid)
+        # The row in beats.
         skip = Signal(beat_bits)
         end = Signal(25)
         m.d.comb += [skip.eq(sums.addr[:beat_bits]), end.eq(skip + sums.row_bytes - 1)]
         block_bits = (burst_beats(config) - 1).bit_length()
         with m.If(~row.valid | row.ready):
             m.d.sync += [
-                row.valid.eq(sums_valid & ok & ~self.halt),
+                row.valid.eq(sums_valid & ~faulty & ~self.halt),
                 row.p.final.eq((end >> beat_bits) <= ~(sums.addr >> beat_bits)[:block_bits]),
                 row.p.beat.eq(sums.addr >> beat_bits),
                 row.p.left.eq(end >> beat_bits),
@@ -261,36 +261,24 @@ class BurstGenerator(Component):
             }
         )
 
-    def _check(self, m: Module, sums: data.View, valid: ValueLike) -> None:
-        """Drive ``fault`` from a row's sums."""
-        config = self.config
-        mem_bytes = {
-            Target.ACT: config.act_bytes,
-            Target.WEIGHT: config.weight_bytes,
-            Target.PARAM: config.param_bytes,
-        }
-        beat_bits = (config.axi_bytes - 1).bit_length()
-        beyond = Signal()
-        with m.Switch(sums.target):
-            for target, size in mem_bytes.items():
-                with m.Case(target.value):
-                    m.d.comb += beyond.eq(sums.mem_end > size)
-            with m.Default():
-                m.d.comb += beyond.eq(1)
-        faulty = Signal()
-        cause, info = self.fault.cause, self.fault.info
-        m.d.comb += [faulty.eq(1), self.fault.pc.eq(sums.pc), self.fault.valid.eq(valid & faulty)]
+    def _report(self, m: Module, sums: data.View, valid: ValueLike) -> Signal:
+        """Drive ``fault`` from a row's checks; return a signal that is high if it has failed one."""
+        cause, info, faulty = self.fault.cause, self.fault.info, Signal()
+        m.d.comb += [
+            faulty.eq(sums.bad | sums.misaligned | sums.beyond | sums.outside),
+            self.fault.pc.eq(sums.pc),
+            self.fault.valid.eq(valid & faulty),
+        ]
         with m.If(sums.bad):
             bad_target = sums.target > max(Target)
             m.d.comb += [cause.eq(ErrorCause.BAD_FIELD), info.eq(Mux(bad_target, sums.target, 0))]
-        with m.Elif((sums.target != Target.ACT.value) & (sums.ragged | sums.addr[:beat_bits].any())):
+        with m.Elif(sums.misaligned):
             m.d.comb += [cause.eq(ErrorCause.MISALIGNED), info.eq(sums.addr)]
-        with m.Elif(beyond):
+        with m.Elif(sums.beyond):
             m.d.comb += [cause.eq(ErrorCause.MEM_RANGE), info.eq(sums.mem)]
-        with m.Elif(sums.offset_end > sums.size):
-            m.d.comb += [cause.eq(ErrorCause.DRAM_RANGE), info.eq(sums.offset)]
         with m.Else():
-            m.d.comb += faulty.eq(0)
+            m.d.comb += [cause.eq(ErrorCause.DRAM_RANGE), info.eq(sums.offset)]
+        return faulty
 
     def _split(self, m: Module, row: stream.Interface) -> None:
         """Cut rows into bursts at multiples of :func:`burst_beats`."""

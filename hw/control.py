@@ -107,9 +107,9 @@ class Control(wiring.Component):
             quiet.eq(self._fetch.idle & Cat(getattr(self, name).idle for name in UNITS.values()).all()),
             empty.eq(Cat(queue.empty & ~queue.busy for queue in self._queues.values()).all()),
             finished.eq(run & quiet & empty & self._fetch.halted & ~failure.valid),
-            self._csr.locked.eq(run | ~quiet),
             self.irq.eq(self._csr.irq),
         ]
+        m.d.sync += self._csr.locked.eq(begin | run | ~quiet)
         self._connect(m, begin, abort)
         self._detect(m, run, failure)
         self._sequence(m, run, begin, abort, finished, quiet, failure)
@@ -178,10 +178,17 @@ class Control(wiring.Component):
         reports: list[tuple[Value, Value | ErrorCause, Value, Value]] = [
             (error.valid, error.cause, error.pc, error.info) for error in sources
         ]
-        for queue, port in self._queues.items():
+        # A cycle late, which is still before the run could end: the giving queue is busy until then.
+        lost, giver_pc, receiver = Signal(), Signal(PC_WIDTH), Signal(Queue)
+        m.d.sync += lost.eq(self._tokens.overflow.as_value().any())
+        for queue, port in reversed(self._queues.items()):
             over = self._tokens.overflow[queue]
-            receiver = Mux(over[Queue.LOAD], Queue.LOAD, Mux(over[Queue.EXEC], Queue.EXEC, Queue.STORE))
-            reports.append((over.any(), ErrorCause.TOKEN_OVERFLOW, port.oldest_pc, receiver))
+            with m.If(over.any()):
+                m.d.sync += [
+                    giver_pc.eq(port.oldest_pc),
+                    receiver.eq(Mux(over[Queue.LOAD], Queue.LOAD, Mux(over[Queue.EXEC], Queue.EXEC, Queue.STORE))),
+                ]
+        reports.append((lost, ErrorCause.TOKEN_OVERFLOW, giver_pc, receiver))
         for port in queues:
             reports.append((stuck & port.missing.any(), ErrorCause.DEADLOCK, port.oldest_pc, missing))
         for port in queues:

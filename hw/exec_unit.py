@@ -9,10 +9,10 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from hw.array import Array
 from hw.delay import delayed
 from hw.gemm_sequencer import GemmSequencer
-from hw.layouts import PARAM_LAYOUT, PC_WIDTH, act_addr_width, pixels, table_layout
+from hw.layouts import PARAM_LAYOUT, PC_WIDTH, pixels, table_layout
 from hw.maximum import Maximum
 from hw.operand_request import WEIGHT_POINTER_WIDTH
-from hw.ports import UnitSignature, WriteSignature, operand_signature, read_signature
+from hw.ports import UnitSignature, operand_signature, read_signature, write_signature
 from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
@@ -79,13 +79,12 @@ class ExecUnit(Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        addr_width = act_addr_width(config)
         super().__init__(
             {
                 "unit": Out(UnitSignature()),
                 "operand": Out(operand_signature(config)),
                 "residual": Out(read_signature(config, config.cols)),
-                "result": Out(WriteSignature(addr_width, config.cols)),
+                "result": Out(write_signature(config, config.cols)),
                 "weight_en": Out(1),
                 "weight_addr": Out(range(config.weight_words)),
                 "weight_data": In(pixels(config.rows)),
@@ -150,15 +149,16 @@ class ExecUnit(Component):
         new = data.View(layout, unit.instr.payload.word[: layout.size])
         faults = self._faults(cfg)
         found = Signal(len(faults))  # bit i: fault i
-        m.d.comb += illegal.eq(found.any())
         for index, (_, value) in reversed(list(enumerate(faults))):
             with m.If(found[index]):
                 m.d.comb += illegal_value.eq(value)
+        forbidden = Cat(condition for condition, _ in self._faults(new))
         with m.If(accept):
             m.d.sync += [
                 cfg.eq(new),
                 pc.eq(unit.instr.payload.pc),
-                found.eq(Cat(condition for condition, _ in self._faults(new))),
+                found.eq(forbidden),
+                illegal.eq(forbidden.any()),
                 direct.eq((new.mode == Mode.VEC) | (new.mode == Mode.MAX)),
                 is_stos.eq((new.mode == Mode.STOS_CH) | (new.mode == Mode.STOS_LN)),
             ]

@@ -9,8 +9,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.axi import AXI4ReadSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator, beat_addr_width, burst_layout
-from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT, act_addr_width
-from hw.ports import UnitSignature, WriteSignature
+from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT
+from hw.ports import UnitSignature, WriteSignature, write_signature
+from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import LOAD, Target
@@ -71,7 +72,7 @@ class LoadUnit(Component):
             {
                 "unit": Out(UnitSignature()),
                 "axi": Out(AXI4ReadSignature(config.axi_addr_width, config.axi_data_width)),
-                "act": Out(WriteSignature(act_addr_width(config), config.axi_bytes)),
+                "act": Out(write_signature(config, config.axi_bytes)),
                 "weight_en": Out(1),
                 "weight_addr": Out(beat_addr_width(config, config.weight_bytes)),
                 "weight_data": Out(config.axi_data_width),
@@ -151,6 +152,7 @@ class LoadUnit(Component):
                 **{name: open_layout[name].shape for name in ("mem", "lo", "hi", "target")},
                 "data": config.axi_data_width,
                 "last": 1,
+                "banks": self.act.signature.banks,
             }
         )
         # Two places, so that the way from the scratchpad's answer ends here.
@@ -182,6 +184,10 @@ class LoadUnit(Component):
             writes.i.p.last.eq(beat.last & head.last),
             writes.i.p.data.eq(beat.data),
         ]
+        if self.act.signature.banks:
+            m.submodules.banks = needed = VectorAddress(config, config.axi_bytes)
+            m.d.comb += [needed.addr.eq(mem), needed.lo.eq(writes.i.p.lo), needed.hi.eq(writes.i.p.hi)]
+            m.d.comb += [writes.i.p.banks.eq(needed.banks), self.act.req.p.banks.eq(write.banks)]
         with m.If(take):
             m.d.sync += [begun.eq(~beat.last), next_mem.eq(mem + config.axi_bytes)]
 

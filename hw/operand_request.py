@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import PureInterface
 
 from hw.axi import RegisterSlice
 from hw.layouts import range_width
+from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
 from hw.window import X_WIDTH, byte_range, pixel_bounds
 
@@ -52,7 +53,7 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 def request_stages(config: AcceleratorConfig) -> int:
     """Return the cycles from a sequencer's counters to the operand port."""
-    return 2 + config.pipeline_mac
+    return 2 + 2 * config.pipeline_mac
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ def request_pipeline(
     first: int,
     count: int,
 ) -> RequestPipeline:
-    """Build the stages: one finds the bytes inside the line (with ``pipeline_mac`` two), the next one asks.
+    """Build the stages: one finds the bytes inside the line, the next one asks.
 
-    The last one has two places, so that the grant does not reach the counters in the same cycle.
+    The last one has two places, so that the grant does not reach the counters in the same cycle.  With ``pipeline_mac``
+    the bytes take two cycles, and a third one finds their banks.
 
     Parameters
     ----------
@@ -122,7 +124,9 @@ def request_pipeline(
     layout = step_layout(config)
     request = operand.req
     bound = range_width(operand.signature.span)
-    m.submodules.port = port = RegisterSlice(data.StructLayout({"step": layout, "lo": bound, "hi": bound}))
+    known = operand.signature.banks
+    asked = data.StructLayout({"step": layout, "lo": bound, "hi": bound, **({"banks": known} if known else {})})
+    m.submodules.port = port = RegisterSlice(asked)
     asking = port.o.p
     waiting = port.o.valid
     at_port = Signal(layout)
@@ -133,26 +137,44 @@ def request_pipeline(
         m.d.sync += [found_valid.eq(run), *(found[name].eq(value) for name, value in step.items())]
     before, inside = pixel_bounds(m, found.x, cfg.in_w, strided)
     located, located_valid, located_ready = found, found_valid, port.i.ready
+    busy: list[Value] = [found_valid, waiting]
     if config.pipeline_mac:
+        ranged = Signal(data.StructLayout({"step": layout, "lo": bound, "hi": bound}))
+        ranged_valid, ranged_ready = Signal(), Signal()
         located, located_valid, located_ready = Signal(layout), Signal(), Signal()
+        busy += [located_valid, ranged_valid]
         bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
-        m.d.comb += located_ready.eq(~located_valid | port.i.ready)
+        m.d.comb += [
+            ranged_ready.eq(~ranged_valid | port.i.ready),
+            located_ready.eq(~located_valid | ranged_ready),
+        ]
         with m.If(located_ready):
             m.d.sync += [located_valid.eq(found_valid), located.eq(found), bounds[0].eq(before), bounds[1].eq(inside)]
         before, inside = bounds
     lo, hi = byte_range(
         m, before, inside, located.line_valid, strided, first=first, count=count, columns=config.cols
     )
+    if config.pipeline_mac:
+        with m.If(ranged_ready):
+            m.d.sync += [ranged_valid.eq(located_valid), ranged.step.eq(located), ranged.lo.eq(lo), ranged.hi.eq(hi)]
+        m.submodules.banks = needed = VectorAddress(config, operand.signature.span)
+        m.d.comb += [
+            needed.addr.eq(ranged.step.addr),
+            needed.lo.eq(ranged.lo),
+            needed.hi.eq(ranged.hi),
+            port.i.valid.eq(ranged_valid),
+            *(port.i.p[name].eq(ranged[name]) for name in ("step", "lo", "hi")),
+            port.i.p.banks.eq(needed.banks),
+            request.payload.banks.eq(asking.banks),
+        ]
+    else:
+        m.d.comb += [port.i.valid.eq(found_valid), port.i.p.step.eq(found), port.i.p.lo.eq(lo), port.i.p.hi.eq(hi)]
     m.d.comb += [
         found_ready.eq(~found_valid | located_ready),
-        port.i.valid.eq(located_valid),
-        port.i.p.step.eq(located),
-        port.i.p.lo.eq(lo),
-        port.i.p.hi.eq(hi),
         port.o.ready.eq(pipeline.issued),
         at_port.eq(asking.step),
         pipeline.advance.eq(run & found_ready),
-        pipeline.busy.eq(found_valid | located_valid | waiting),
+        pipeline.busy.eq(Cat(busy).any()),
         pipeline.range_error.eq(waiting & (asking.hi != 0) & (at_port.addr + asking.hi > config.act_bytes)),
     ]
     m.d.comb += [

@@ -41,13 +41,13 @@ class OutputLane(wiring.Component):
     t + 1   t + 1, 2   multiply                                  mult
     t + 2   t + 3      shift                                     shift
     t + 2   t + 4      round, saturate to mid_width
-    t + 3   t + 3, 4   multiply the residual                     residual, res_zp, res_mult
-    t + 3   t + 5      add the residual
-    t + 4   t + 6      saturate to factor_width                  scaled
-    t + 4   t + 7      second factor                             offset, factor, fixed
-    t + 5   t + 8      multiply the two factors, or pass
-    t + 6   t + 9      post shift                                post_shift
-    t + 6   t + 10     zero point, clamp                         out_zp, q_lo, q_hi
+    t + 3   t + 4, 5   multiply the residual                     residual, res_zp, res_mult
+    t + 3   t + 6      add the residual
+    t + 4   t + 7      saturate to factor_width                  scaled
+    t + 4   t + 8      second factor                             offset, factor, fixed
+    t + 5   t + 9      multiply the two factors, or pass
+    t + 6   t + 10     post shift                                post_shift
+    t + 6   t + 11     zero point, clamp                         out_zp, q_lo, q_hi
     ======  =========  ========================================  ============================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
@@ -67,7 +67,7 @@ class OutputLane(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 4 more if pipelined.
+        7, and 5 more if pipelined.
     STAGES : dict
         Cycles from the accumulator to other inputs.
 
@@ -83,21 +83,22 @@ class OutputLane(wiring.Component):
     q : Out(signed(8))
     """
 
-    RESIDUAL_STAGE = 3
+    RESIDUAL_STAGE: int = 3
     LATENCY: int = 7
 
     def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + 4 * pipeline
+        self.LATENCY = OutputLane.LATENCY + 5 * pipeline
+        self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
         self.STAGES = {
             "bias": 0,
             "mult": 1,
             "res_zp": self.RESIDUAL_STAGE,
             "res_mult": self.RESIDUAL_STAGE + pipeline,
             "shift": 3 if pipeline else 2,
-            "scaled": 6 if pipeline else 4,
-            **dict.fromkeys(("offset", "factor", "fixed"), 7 if pipeline else 4),
-            "post_shift": 9 if pipeline else 6,
+            "scaled": 7 if pipeline else 4,
+            **dict.fromkeys(("offset", "factor", "fixed"), 8 if pipeline else 4),
+            "post_shift": 10 if pipeline else 6,
             **dict.fromkeys(("out_zp", "q_lo", "q_hi"), self.LATENCY - 1),
         }
         settings = ("res_zp", "res_mult", "post_shift", "out_zp", "q_lo", "q_hi")
@@ -134,8 +135,9 @@ class OutputLane(wiring.Component):
         stage = int(self.pipeline)
         difference = delayed(m, self.residual - self.res_zp, stage, name="difference")[-1]
         addend = delayed(m, difference * self.res_mult, stage, name="addend")[-1]
-        summed = Signal((requantise.mid + addend).shape(), reset_less=True)
-        m.d.sync += summed.eq(requantise.mid + addend)
+        mid = delayed(m, requantise.mid, stage, name="mid")[-1]  # as late as the residual
+        summed = Signal((mid + addend).shape(), reset_less=True)
+        m.d.sync += summed.eq(mid + addend)
 
         # --- two factors; the first one's register holds the whole sum if it only passes
         width = numerics.factor_width
@@ -196,7 +198,7 @@ class OutputStage(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 4 more if pipelined.
+        7, and 5 more if pipelined.
 
     Members
     -------
@@ -215,14 +217,15 @@ class OutputStage(wiring.Component):
         Result, with ``out_valid``.  Data registers have no reset.
     """
 
-    RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE
+    RESIDUAL_STAGE: int = OutputLane.RESIDUAL_STAGE
     LATENCY: int = OutputLane.LATENCY
 
     def __init__(self, lanes: int, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         if lanes < 1:
             raise ValueError(f"an output stage has at least 1 lane, not {lanes}")
         self.lanes, self.numerics, self.pipeline = lanes, numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + 4 * pipeline
+        self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
+        self.LATENCY = OutputLane.LATENCY + 5 * pipeline
         super().__init__(
             {
                 "valid": In(1),

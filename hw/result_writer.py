@@ -12,8 +12,9 @@ from hw.operand_request import POINTER_WIDTH
 from hw.output_stage import OutputStage, output_config
 from hw.pooled_bytes import PooledBytes
 from hw.pooling import Pooling
-from hw.ports import WriteSignature, read_signature
+from hw.ports import WriteSignature, read_signature, write_signature
 from hw.row import sums
+from hw.scratchpad import VectorAddress
 from hw.segments import SegmentMask
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode, ResidualOp
@@ -72,7 +73,6 @@ class ResultWriter(Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        addr_width = act_addr_width(config)
         super().__init__(
             {
                 "cfg": In(table_layout(EXEC)),
@@ -85,7 +85,7 @@ class ResultWriter(Component):
                 "param_addr": Out(range(config.param_entries)),
                 "param_data": In(PARAM_LAYOUT),
                 "residual": Out(read_signature(config, config.cols)),
-                "result": Out(WriteSignature(addr_width, config.cols)),
+                "result": Out(write_signature(config, config.cols)),
                 "done": Out(1),
                 "range_error": Out(1),
                 "range_info": Out(32),
@@ -267,18 +267,25 @@ class ResultWriter(Component):
 
         # --- residual: requested so that it answers when the output stage samples it.  Its address is at a constant
         # distance from the output's, or for a gate from the number of the channel's parameter entry.
-        entry = delayed(m, param_row, ask - 1, name="entry")[-1]
-        before = places[ask - 1]
-        residual_addr, residual_bytes = Signal(pointer, reset_less=True), Signal.like(before.count, reset_less=True)
-        request = self.residual.req
-        m.d.sync += [
-            residual_addr.eq(Mux(gated, entry, before.map) + to_residual),
-            residual_bytes.eq(Mux(gated, 1, before.count)),
+        # With ``pipeline_mac`` its banks are found in a cycle of their own.
+        begin = ask - 1 - config.pipeline_mac
+        entry = delayed(m, param_row, begin, name="entry")[-1]
+        address, count = Signal(pointer), Signal(range_width(cols))
+        m.d.comb += [
+            address.eq(Mux(gated, entry, places[begin].map) + to_residual),
+            count.eq(Mux(gated, 1, places[begin].count)),
         ]
+        addresses = delayed(m, address, ask - begin, name="residual_addr")
+        counts = delayed(m, count, ask - begin, name="residual_bytes")
+        residual_addr, request = addresses[-1], self.residual.req
+        if config.pipeline_mac:
+            m.submodules.residual_banks = needed = VectorAddress(config, cols)
+            m.d.comb += [needed.addr.eq(addresses[-2]), needed.hi.eq(counts[-2])]
+            m.d.sync += request.payload.banks.eq(needed.banks)
         m.d.comb += [
             request.valid.eq(valid[ask] & ((cfg.res == ResidualOp.ADD) | gated)),
             request.payload.addr.eq(residual_addr),
-            request.payload.hi.eq(residual_bytes),
+            request.payload.hi.eq(counts[-1]),
             request.payload.fill.eq(cfg.res_zp),
             output.residual.eq(self.residual.data),
         ]
@@ -315,7 +322,7 @@ class ResultWriter(Component):
             collected.base.eq(cfg.res_base),
         ]
         # The next instruction waits for the last pooled byte, so no two of the three want to write at once.
-        write = self.result.req
+        write = WriteSignature(act_addr_width(config), cols).create().req
         ended, pool_ended = Signal(), Signal()
         with m.If(pool.out_valid & ~pooled.kept):
             m.d.comb += [
@@ -344,7 +351,16 @@ class ResultWriter(Component):
                 ),
                 ended.eq(write.valid & mapped.final & ~mapped.gap),
             ]
-        visible = 1 + WriteSignature.WRITE_LATENCY
+        port = self.result.req
+        members = write.payload.shape().members
+        if config.pipeline_mac:
+            m.submodules.write_banks = places_written = VectorAddress(config, cols)
+            m.d.comb += [places_written.addr.eq(write.payload.addr), places_written.hi.eq(write.payload.hi)]
+            m.d.sync += [port.valid.eq(write.valid), port.payload.banks.eq(places_written.banks)]
+            m.d.sync += [port.payload[name].eq(write.payload[name]) for name in members]
+        else:
+            m.d.comb += [port.valid.eq(write.valid), *(port.payload[name].eq(write.payload[name]) for name in members)]
+        visible = 1 + WriteSignature.WRITE_LATENCY + config.pipeline_mac
         m.d.comb += self.done.eq(delayed(m, ended | pool_ended, visible, name="ended", reset_less=False)[visible])
 
         # --- the next instruction: when the last row no longer needs the current one, in stages up to `ask`

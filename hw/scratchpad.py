@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed
 from hw.layouts import Lanes, act_addr_width, range_width
-from hw.ports import WriteSignature, operand_signature, read_signature
+from hw.ports import operand_signature, read_signature, write_signature
 from hw.rotator import RotateLeft, RotateRight
 from hw.select import lanes_below, select
 from hw.shared import shared
@@ -163,14 +163,13 @@ class Scratchpad(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        width = act_addr_width(config)
         super().__init__(
             {
                 "read_residual": In(read_signature(config, config.cols)),
                 "read_operand": In(operand_signature(config)),
                 "read_store": In(read_signature(config, config.axi_bytes)),
-                "write_result": In(WriteSignature(width, config.cols)),
-                "write_load": In(WriteSignature(width, config.axi_bytes)),
+                "write_result": In(write_signature(config, config.cols)),
+                "write_load": In(write_signature(config, config.axi_bytes)),
             }
         )
 
@@ -201,13 +200,14 @@ class Scratchpad(wiring.Component):
             request = port.req.payload
             m.submodules[f"{name}_address"] = plan = shared(platform, VectorAddress, self.config, port.signature.span)
             granted = Signal(self.config.act_banks, name=f"{name}_granted")
-            free = ~(plan.banks & reduce(or_, taken)).any() if taken else 1
+            banks = request.banks if "banks" in request.shape().members else plan.banks
+            free = ~(banks & reduce(or_, taken)).any() if taken else 1
             m.d.comb += [
                 plan.addr.eq(request.addr),
                 plan.lo.eq(request.lo),
                 plan.hi.eq(request.hi),
                 port.req.ready.eq(free),
-                granted.eq(Mux(port.req.valid & port.req.ready, plan.banks, 0)),
+                granted.eq(Mux(port.req.valid & port.req.ready, banks, 0)),
             ]
             taken.append(granted)
             result[name] = plan, granted

@@ -13,6 +13,7 @@ from hw.axi import AXI4WriteSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator
 from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT
 from hw.ports import UnitSignature, read_signature
+from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import STORE
@@ -123,7 +124,8 @@ class StoreUnit(Component):
         begin = Signal()
         final = Signal()
         # Two places, so that the way from the scratchpad's answer ends here.
-        asked_layout = data.StructLayout({**{name: req.p[name].shape() for name in ("addr", "lo", "hi")}, "last": 1})
+        names = [name for name in ("addr", "lo", "hi", "banks") if name in req.p.shape().members]
+        asked_layout = data.StructLayout({**{name: req.p[name].shape() for name in names}, "last": 1})
         m.submodules.asked = asked = RegisterSlice(asked_layout)
         m.d.comb += [
             may_begin.eq(~halted & opened.w_rdy & (~axi.awvalid | axi.awready)),
@@ -150,11 +152,13 @@ class StoreUnit(Component):
             asked.i.p.hi.eq(Mux(final, burst.p.hi, lanes)),
             asked.i.p.last.eq(final),
             req.valid.eq(asked.o.valid),
-            req.p.addr.eq(asked.o.p.addr),
-            req.p.lo.eq(asked.o.p.lo),
-            req.p.hi.eq(asked.o.p.hi),
+            *(req.p[name].eq(asked.o.p[name]) for name in names),
             asked.o.ready.eq(req.ready),
         ]
+        if "banks" in names:
+            m.submodules.banks = needed = VectorAddress(config, lanes)
+            m.d.comb += [getattr(needed, name).eq(asked.i.p[name]) for name in ("addr", "lo", "hi")]
+            m.d.comb += asked.i.p.banks.eq(needed.banks)
         with m.If(ask):
             m.d.sync += [
                 begun.eq(~final),

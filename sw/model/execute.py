@@ -17,7 +17,7 @@ from sw.model.banks import gemm_losses, shared_share
 __all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages", "pooled_vectors"]
 
 FIRST_STEP = 5
-"""From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes (three with
+"""From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes (four with
 ``pipeline_mac``)."""
 
 FIRST_LOAD = 6
@@ -27,13 +27,13 @@ OPERAND = 2
 """From an operand read to the array; one more with ``pipeline_mac``."""
 
 OUTPUT = 7
-"""Stages of the output stage; four more with ``pipeline_mac``."""
+"""Stages of the output stage; five more with ``pipeline_mac``."""
 
 POOLING = 5
 """Stages of pooling after the lane sum; two more with ``pipeline_mac``."""
 
 WRITE = 3
-"""Register before the output stage, and the write itself until it is visible."""
+"""Register before the output stage, and the write itself until it is visible; one more with ``pipeline_mac``."""
 
 COLLECT = 2
 """From the last pooled byte beside a map until the vectors of these bytes are written."""
@@ -151,14 +151,14 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
     if instruction["res"] == ResidualOp.POOL:
         pooling += COLLECT + pooled_vectors(config, instruction)
     return ExecCycles(
-        begin=begin + extra,
+        begin=begin + 2 * extra,
         first=walk.first,
         rest=walk.rest + lost,
         first_rows=walk.first_rows,
         last_rows=walk.last_rows,
         first_out=first_out,
         last_out=last_out,
-        write=OUTPUT + 4 * extra + pooling + WRITE,
+        write=OUTPUT + pooling + WRITE + 6 * extra,
         reads=walk.reads,
         rows=rows,
         steps=walk.steps,

@@ -53,7 +53,7 @@ def test_every_step_once_in_order(
     m = Module()
     cfg, run, admit, strided = Signal(table_layout(EXEC)), Signal(), Signal(), Signal()
     step = Signal(step_layout(CONFIG))
-    operand = operand_signature(CONFIG).create()
+    operand = operand_signature(config).create()
     members = {name: step[name] for name in step_layout(CONFIG).members}
     pipeline = request_pipeline(
         m, config, cfg, operand, run=run, step=members, admit=admit, strided=strided, first=first, count=count
