@@ -49,8 +49,8 @@ class ExecUnit(Component):
     * VEC and MAX, which use a running maximum per column (of one pixel: VEC) in place of the array, wait only for their
       turn in the writer.
 
-    If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6).  ``done``
-    comes in order.
+    If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6), 2 more with
+    ``pipeline_mac``.  ``done`` comes in order.
 
     Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
     entry in use lies beyond its memory (its address; of a vector, byte 0's).  What was written before stays.
