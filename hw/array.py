@@ -146,7 +146,7 @@ class Array(Component):
         m.submodules.skew_w = skew_w = shared(platform, Skew, rows, PIXEL)
         vector, tap = self.a.as_value(), self.w.as_value()
         top = Signal(PIXEL * config.read_lanes)
-        taps = Signal(PIXEL * rows)
+        taps_n = Signal(PIXEL * rows)  # complements, see hw.pe
         cleared = Signal(rows + cols - 1)  # per diagonal: its PEs start a new tile
         m.d.comb += [
             # Lines and taps must not come out again behind a change of mode.
@@ -154,7 +154,7 @@ class Array(Component):
             skew_w.i.eq(Mux(stos, 0, tap)),
             # Halo lanes carry nothing in GEMM mode.
             top.eq(Mux(stos, vector, Cat(Const(0, PIXEL * halo), skew_a.o))),
-            taps.eq(Mux(windows, tap, 0)),
+            taps_n.eq(~Mux(windows, tap, 0)),
             cleared.eq(diagonal | (together | self.flush).replicate(rows + cols - 1)),
         ]
         above: ValueLike = top
@@ -174,7 +174,7 @@ class Array(Component):
             if config.stos:
                 m.d.comb += [
                     block.stos.eq(windows),
-                    block.w_row.eq(taps[pixel_span]),
+                    block.w_row_n.eq(taps_n[pixel_span]),
                     block.use_taps.eq(use_taps),
                     block.capture.eq(self.capture),
                     block.v_en.eq(self.v_en.replicate(size) | shifting[first : first + size]),

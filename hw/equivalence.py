@@ -1,7 +1,7 @@
 """Proof that ST-OS hardware in GEMM mode is the plain hardware: ``python -m hw.equivalence``.
 
-Yosys is given the Verilog of both, the ST-OS one with its mode inputs tied as GEMM holds them, its taps and the pixels
-of its halo left free.  Registers correspond by name.  It proves that equal registers and equal inputs give equal
+Yosys is given the Verilog of both, the ST-OS one with its mode inputs and taps tied as GEMM holds them, the pixels of
+its halo left free.  Registers correspond by name.  It proves that equal registers and equal inputs give equal
 outputs and, after the clock edge, equal registers: by induction the two never differ, once a flush has left them in the
 same state (the array's registers have no reset, see :mod:`hw.pe`).
 """
@@ -29,8 +29,8 @@ from hw.yosys import YosysError, run_yosys
 
 __all__ = ["GEMM", "Proof", "main", "prove", "prove_all"]
 
-GEMM: Mapping[str, int] = {"stos": 0, "use_taps": 0, "capture": 0, "v_en": 1}
-"""What GEMM mode holds the ST-OS inputs at."""
+GEMM: Mapping[str, int] = {"stos": 0, "use_taps": 0, "capture": 0, "v_en": 1, "w_row_n": 1}
+"""What GEMM mode holds the ST-OS inputs at, every bit of them: ``w_row_n`` of ones is a tap of 0."""
 
 _PREPARE = (
     "read_verilog -sv {folder}/{side}.v {folder}/top_{side}.v",

@@ -11,7 +11,7 @@ __all__ = ["PE", "mac_latency"]
 
 
 def mac_latency(pipeline_mac: bool) -> int:
-    """Cycles from operands in ``h``/``v`` (or on ``w_row``) to their sum in the accumulator."""
+    """Cycles from operands in ``h``/``v`` (or on ``w_row_n``) to their sum in the accumulator."""
     return 2 if pipeline_mac else 1
 
 
@@ -19,7 +19,10 @@ class PE(Component):
     """Multiply-accumulate cell with a double-buffered result (architecture B1).
 
     ``h`` moves left to right, ``v`` and ``d`` move top to bottom.  GEMM multiplies ``h`` (weight) by ``v``
-    (activation); ST-OS multiplies ``h`` (activation window) by the row's broadcast tap ``w_row``.
+    (activation); ST-OS multiplies ``h`` (activation window) by the row's broadcast tap.
+
+    ST-OS costs three gates per bit: the operand (OR-AND-invert; hence the tap is broadcast as its complement and is 0
+    in GEMM mode, and the register of ``v`` holds the complement), and two multiplexers, ``capture`` and ``v_en``.
 
     No register has a reset: the array is flushed instead (``clear`` and ``go`` high while zeros are fed).
 
@@ -46,8 +49,9 @@ class PE(Component):
         Upper neighbour's result.
     d : signed(32), out
         Result chain; without a held sum it follows ``d_in`` every cycle.
-    stos, w_row, capture, v_en
-        ST-OS only: mode, tap, ``h <= v`` instead of shifting, and shift enable of ``v`` (GEMM: held high).
+    stos, w_row_n, capture, v_en
+        ST-OS only: mode, complement of the tap (all ones unless `stos`), ``h <= v`` instead of shifting, and shift
+        enable of ``v`` (GEMM: held high).
     """
 
     def __init__(self, *, stos: bool = True, pipeline_mac: bool = False) -> None:
@@ -66,7 +70,7 @@ class PE(Component):
             "d": Out(acc),
         }
         if stos:
-            ports |= {"stos": In(1), "w_row": In(signed(8)), "capture": In(1), "v_en": In(1)}
+            ports |= {"stos": In(1), "w_row_n": In(8), "capture": In(1), "v_en": In(1)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -81,10 +85,12 @@ class PE(Component):
 
         operand: ValueLike = v
         if self.with_stos:
-            operand = Mux(self.stos, self.w_row, v)
+            v_n = Signal(8, init=0xFF, reset_less=True)  # with `v` beside it one gate per bit selects the operand
+            m.d.comb += v.eq(~v_n)
+            operand = (~((v_n | self.stos.replicate(8)) & self.w_row_n)).as_signed()
             m.d.sync += h.eq(Mux(self.capture, v, self.h_in))
             with m.If(self.v_en):
-                m.d.sync += v.eq(self.v_in)
+                m.d.sync += v_n.eq(~self.v_in)
         else:
             m.d.sync += [h.eq(self.h_in), v.eq(self.v_in)]
 

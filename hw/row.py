@@ -36,7 +36,7 @@ class Row(Component):
         Vertical chain, lane 0 the leftmost halo register.
     clear : cols bits, in
         Per PE.
-    used, w_row, capture, v_en
+    used, w_row_n, capture, v_en
         For all PEs of the row, see :class:`~hw.pe.PE`.
     stos : in
         Column 0 takes the halo's window instead of ``h_in``.
@@ -64,7 +64,7 @@ class Row(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "use_taps": In(cols), "w_row": In(signed(8)), "capture": In(1), "v_en": In(1)}
+            ports |= {"stos": In(1), "use_taps": In(cols), "w_row_n": In(8), "capture": In(1), "v_en": In(1)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -100,7 +100,7 @@ class Row(Component):
             if self.with_stos:
                 m.d.comb += [
                     pe.stos.eq(self.use_taps[column]),
-                    pe.w_row.eq(self.w_row),
+                    pe.w_row_n.eq(self.w_row_n),
                     pe.capture.eq(self.capture),
                     pe.v_en.eq(self.v_en),
                 ]

@@ -30,7 +30,7 @@ class RowBlock(Component):
 
     Attributes
     ----------
-    h_in, w_row : pixels(rows), in
+    h_in, w_row_n : pixels(rows), in
         Per row.
     clear : cols bits per row, in
     used : rows bits, in
@@ -55,7 +55,7 @@ class RowBlock(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "use_taps": In(cols), "w_row": In(pixels(rows))}
+            ports |= {"stos": In(1), "use_taps": In(cols), "w_row_n": In(Lanes(8, rows))}
             ports |= {"capture": In(1), "v_en": In(rows)}
         super().__init__(ports)
 
@@ -78,7 +78,7 @@ class RowBlock(Component):
                 m.d.comb += [
                     row.stos.eq(self.stos),
                     row.use_taps.eq(self.use_taps),
-                    row.w_row.eq(self.w_row[index]),
+                    row.w_row_n.eq(self.w_row_n[index]),
                     row.capture.eq(self.capture),
                     row.v_en.eq(self.v_en[index]),
                 ]

@@ -27,13 +27,13 @@ class PEBench(Bench):
         super().__init__(dut, ["h_in", "v_in", "h", "v", "clear", "used", "go", "d_in", "d"])
         self.stos = self.parameters["mode"] == "stos"
         if self.parameters["stos"]:
-            self.ports |= {name: getattr(dut, name) for name in ("stos", "w_row", "capture", "v_en")}
+            self.ports |= {name: getattr(dut, name) for name in ("stos", "w_row_n", "capture", "v_en")}
         self.a, self.b = (self.arrays[name].reshape(-1) for name in ("a", "b"))
         self.length = self.arrays["a"].shape[1]
 
     async def flush(self) -> None:
         """Clear the registers, which have no reset."""
-        stos = {"stos": int(self.stos), "w_row": 0, "capture": 0, "v_en": 1} if self.parameters["stos"] else {}
+        stos = {"stos": int(self.stos), "w_row_n": 0xFF, "capture": 0, "v_en": 1} if self.parameters["stos"] else {}
         await self.start(h_in=0, v_in=0, clear=1, used=0, go=1, d_in=0, **stos)
         for _ in range(4):
             await self.step()
@@ -53,7 +53,7 @@ class PEBench(Bench):
             "h_in": JUNK if capture else byte(self.b, now),
             "v_en": int(load),
             "v_in": byte(self.b, now + 1) if load else JUNK,
-            "w_row": byte(self.a, now - 1),
+            "w_row_n": byte(self.a, now - 1) ^ 0xFF,
         }
 
     def ends(self, index: int) -> bool:

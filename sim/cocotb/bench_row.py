@@ -9,6 +9,9 @@ import numpy as np
 
 from sim.cocotb.bench import Bench, pack, unpack
 
+NO_TAP = 0xFF
+"""What is broadcast without a tap: the complement of 0."""
+
 
 class RowBench(Bench):
     """Drives one row: its vertical chain, left edge and taps.
@@ -18,14 +21,14 @@ class RowBench(Bench):
     """
 
     def __init__(self, dut: Any) -> None:
-        stos = ["stos", "use_taps", "w_row", "capture", "v_en"]
+        stos = ["stos", "use_taps", "w_row_n", "capture", "v_en"]
         super().__init__(dut, ["h_in", "v_in", "v", "clear", "used", "go", "d_in", "d", *stos])
         self.cols, self.halo = self.parameters["cols"], self.parameters["halo"]
         self.all = (1 << self.cols) - 1
 
     async def flush(self, *, stos: bool) -> None:
         """Clear the PEs, which have no reset."""
-        quiet = {"h_in": 0, "v_in": 0, "d_in": 0, "w_row": 0, "capture": 0, "v_en": 1}
+        quiet = {"h_in": 0, "v_in": 0, "d_in": 0, "w_row_n": NO_TAP, "capture": 0, "v_en": 1}
         await self.step(**quiet, clear=self.all, used=0, go=self.all, stos=int(stos), use_taps=self.all * stos)
         for _ in range(self.cols + self.halo + 4):
             await self.step()
@@ -38,10 +41,10 @@ class RowBench(Bench):
             (passed,) = await self.step("v", v_en=0, v_in=0, capture=1)
             assert np.array_equal(unpack(passed, 8, len(line)), line), "the vertical chain changed the line"
             for tap in taps:
-                await self.step(capture=0, w_row=pack([tap], 8))
+                await self.step(capture=0, w_row_n=pack([~int(tap)], 8))
             for _ in range(latency - 1):
-                await self.step(w_row=0)
-            await self.step(w_row=0, clear=self.all, used=1)
+                await self.step(w_row_n=NO_TAP)
+            await self.step(w_row_n=NO_TAP, clear=self.all, used=1)
             (d,) = await self.step("d", clear=0)
             assert np.array_equal(unpack(d, 32, self.cols), expected), f"{unpack(d, 32, self.cols)} != {expected}"
 

@@ -14,12 +14,12 @@ from hw.row import Row
 from hw.spec.config import PRESETS
 
 
-class TapLeaks(PE):
-    """An ST-OS PE whose tap changes the result in one case of 256, whatever the mode."""
+class WeightLeaks(PE):
+    """An ST-OS PE whose weight changes the result in one case of 256, before it is multiplied."""
 
     def elaborate(self, platform: object) -> Module:
         m = super().elaborate(platform)
-        with m.If(self.w_row == -77):
+        with m.If(self.h_in == -77):
             m.d.comb += self.d[0].eq(0)
         return m
 
@@ -32,7 +32,10 @@ def test_every_pe_and_row_of_a_preset() -> None:
     assert all(proof.points >= 81 * (4 if "row" in proof.name else 1) for proof in proofs)
 
 
-@pytest.mark.parametrize(("tied", "signal"), [({"stos": 1}, "product"), ({"capture": 1}, "h"), ({"v_en": 0}, "v")])
+@pytest.mark.parametrize(
+    ("tied", "signal"),
+    [({"stos": 1}, "product"), ({"w_row_n": 0}, "product"), ({"capture": 1}, "h"), ({"v_en": 0}, "v")],
+)
 def test_other_modes_differ(tied: dict[str, int], signal: str) -> None:
     proof = prove(PE(stos=False), PE(), "PE", tied={**GEMM, **tied})
     assert not proof.holds
@@ -47,7 +50,7 @@ def test_a_row_that_takes_its_halo_differs() -> None:
 
 
 def test_broken_hardware_is_refuted() -> None:
-    proof = prove(PE(stos=False), TapLeaks(), "PE")
+    proof = prove(PE(stos=False), WeightLeaks(), "PE")
     assert not proof.holds
     assert 0 < proof.proven < proof.points
     assert proof.differing == ("d",)
@@ -57,6 +60,6 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     assert equivalence.main(["--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert all(proof["holds"] and proof["proven"] == proof["points"] for proof in report["proofs"])
-    monkeypatch.setattr(equivalence, "PE", lambda stos, pipeline_mac: (TapLeaks if stos else PE)(stos=stos))
+    monkeypatch.setattr(equivalence, "PE", lambda stos, pipeline_mac: (WeightLeaks if stos else PE)(stos=stos))
     assert equivalence.main([]) == 1
     assert "NOT PROVEN: d" in capsys.readouterr().out

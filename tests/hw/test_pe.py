@@ -27,7 +27,8 @@ class Model:
         self.h = self.v = self.acc = self.d = self.held = 0
 
     def clock(self, i: dict[str, int]) -> None:
-        self.products.append(self.h * (i["w_row"] if i.get("stos") else self.v))
+        tap = i.get("w_row_n", 0xFF) ^ 0xFF
+        self.products.append(self.h * ((tap ^ 0x80) - 0x80 if i.get("stos") else self.v))
         self.h = self.v if i.get("capture") else i["h_in"]
         if i.get("v_en", 1):
             self.v = i["v_in"]
@@ -55,7 +56,8 @@ def test_random_cycles(pipeline: bool, stos: bool) -> None:
             inputs = {"h_in": byte(), "v_in": byte(), "d_in": rng.randint(-(1 << 31), (1 << 31) - 1)}
             inputs |= {"clear": int(rng.random() < 0.2), "used": int(rng.random() < 0.7), "go": rng.getrandbits(1)}
             if stos:
-                inputs |= {"w_row": byte(), **{name: rng.getrandbits(1) for name in ("stos", "capture", "v_en")}}
+                inputs |= {name: rng.getrandbits(1) for name in ("stos", "capture", "v_en")}
+                inputs["w_row_n"] = ~byte() & 0xFF if inputs["stos"] else 0xFF
             for name, value in inputs.items():
                 ctx.set(getattr(dut, name), value)
             held_over += model.held and not inputs["go"]

@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 from hw.pe import mac_latency
 from hw.row import Row
 
+NO_TAP = 0xFF  # taps are broadcast as complements
 SHAPES = pytest.mark.parametrize(
     ("cols", "halo", "pipeline"), [(3, 2, False), (2, 4, True), (4, 1, True), (2, 0, False)]
 )
@@ -53,7 +54,7 @@ def test_captured_window_shifts_under_the_taps(cols: int, halo: int, pipeline: b
             ctx.set(dut.v_in, pixels(rng, halo + cols) if loading is None else lines[loading])
             ctx.set(dut.capture, cycle in captures)
             line, tap = divmod(cycle - 2, taps)
-            ctx.set(dut.w_row, weights[line][tap] if 0 <= line < len(lines) else 0)
+            ctx.set(dut.w_row_n, ~weights[line][tap] & 0xFF if 0 <= line < len(lines) else NO_TAP)
             done = cycle - 2 - latency
             finished = done >= 0 and done % taps == taps - 1
             ctx.set(dut.clear, all_cols if finished or done < 0 else 0)
@@ -85,6 +86,7 @@ def test_gemm_weights_move_right_and_lines_down(cols: int, halo: int, pipeline: 
         fed = [0] * (halo + cols)
         if stos:
             ctx.set(dut.v_en, 1)
+            ctx.set(dut.w_row_n, NO_TAP)
         ctx.set(dut.used, 1)
         for cycle in range(depth + cols + delay):
             assert [ctx.get(dut.v[lane]) for lane in range(halo + cols)] == fed
