@@ -76,8 +76,8 @@ class Row(Component):
             for index in range(self.halo):
                 halo_h = Signal(signed(8), name=f"halo_h{index}", reset_less=True)
                 halo_v = Signal(signed(8), name=f"halo_v{index}", reset_less=True)
-                # The leftmost register refills with itself: that value is never multiplied.
-                m.d.sync += halo_h.eq(Mux(self.capture, halo_v, window if index else halo_h))
+                # The leftmost register takes its pixel in every cycle: only what it took at a capture is multiplied.
+                m.d.sync += halo_h.eq(Mux(self.capture, halo_v, window) if index else halo_v)
                 with m.If(self.v_en):
                     m.d.sync += halo_v.eq(self.v_in[index])
                 m.d.comb += self.v[index].eq(halo_v)

@@ -14,6 +14,9 @@ from hw.window import X_WIDTH
 
 __all__ = ["StosSequencer"]
 
+_LINE_WIDTH = 20
+"""Bits of a signed input line's index: 16 bits of output lines, four times at the largest stride, and overhang."""
+
 _BEYOND = 1 << 26
 """More than any scratchpad, by more than a pointer can lie below 0; a larger plane's size might wrap around."""
 
@@ -89,7 +92,7 @@ class StosSequencer(Component):
         m = Module()
         config, cfg = self.config, self.cfg
         rows, cols, halo = config.rows, config.cols, config.halo
-        pointer, position = signed(POINTER_WIDTH), signed(X_WIDTH)
+        pointer, position, line = signed(POINTER_WIDTH), signed(X_WIDTH), signed(_LINE_WIDTH)
 
         lines, strided = Signal(), Signal()  # rows are lines, not channels; every second pixel is read
         m.d.comb += [
@@ -97,61 +100,51 @@ class StosSequencer(Component):
             strided.eq((cfg.sx == 2) & (cfg.kw == 1)),
         ]
 
-        # --- constants of the instruction
-        line_step = Signal(pointer)  # one output line
-        load_step = Signal(pointer)  # from row to row
-        middle_step = Signal(pointer)  # next line (CH), next block of lines (LN)
-        outer_step = Signal(pointer)  # next block of channels (CH), next channel (LN)
-        padding = Signal(pointer)  # bytes of the lines above line 0
+        # --- constants of the instruction: `cfg` is stable while they are used, so few need to be held
+        run = Signal()
+        setup = Signal(2)
+        line_step = Signal(pointer)  # one output line; in the first cycle of setup the lines above line 0
         first_line = Signal(pointer)
         last_x = Signal(position)
         left = Signal(signed(8))  # from a read's byte 0 to the input position of its tile
         taps_words = Signal(8)  # weight words per channel block
         capture_words = Signal(8)  # weight words from capture to capture within a phase
         last_phase_index = Signal(4)
-        plane_low, plane_high = Signal(POINTER_WIDTH), Signal(POINTER_WIDTH)  # in_h * in_pitch, by bytes of in_h
-        plane = Signal(POINTER_WIDTH + 8)
-        above_bytes, below_bytes = Signal(pointer), Signal(pointer)  # from lines beyond to what they repeat
-        setup = Signal(2)
-        m.d.sync += setup.eq(Cat(self.start, setup[0]))
-        with m.If(self.start):
-            m.d.sync += [
-                line_step.eq(cfg.sy * cfg.in_pitch),
-                padding.eq(cfg.pad_y * cfg.in_pitch),
-                last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
-                left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
-                taps_words.eq(cfg.kh * cfg.kw),
-                capture_words.eq(cfg.sy * cfg.kw),
-                last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
-                plane_low.eq(cfg.in_h[:8] * cfg.in_pitch),
-                plane_high.eq(cfg.in_h[8:] * cfg.in_pitch),
-            ]
-        with m.If(setup[0]):
-            m.d.sync += [
-                first_line.eq(cfg.in_base - padding),
-                load_step.eq(Mux(lines, line_step, cfg.in_cs)),
-                middle_step.eq(Mux(lines, rows * line_step, line_step)),
-                outer_step.eq(Mux(lines, cfg.in_cs, rows * cfg.in_cs)),
-                plane.eq(plane_low + (plane_high << 8)),
-            ]
+        part = Signal(POINTER_WIDTH)  # in_h * in_pitch by bytes of in_h, the high one in the second cycle of setup
+        low_part = Signal(signed(POINTER_WIDTH + 1))
+        fold_step = Signal(signed(POINTER_WIDTH + 9))
+        above_bytes = Signal(pointer)  # from lines above to what they repeat; from those below it is as far back
+        beyond = Signal()  # that is more than any scratchpad holds
+        m.d.comb += fold_step.eq(low_part + (part << 8))
+        m.d.sync += [
+            setup.eq(Cat(self.start, setup[0])),
+            line_step.eq(Mux(Cat(setup, run).any(), cfg.sy, cfg.pad_y) * cfg.in_pitch),
+            first_line.eq(cfg.in_base - line_step),
+            last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+            left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
+            taps_words.eq(cfg.kh * cfg.kw),
+            capture_words.eq(cfg.sy * cfg.kw),
+            last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
+            part.eq(Mux(setup[0], cfg.in_h[8:], cfg.in_h[:8]) * cfg.in_pitch),
+            low_part.eq(part - cfg.seg),
+        ]
         with m.If(setup[1]):
-            m.d.sync += [
-                above_bytes.eq(Mux(plane < _BEYOND, plane, _BEYOND) - cfg.seg),
-                below_bytes.eq(cfg.seg - plane),
-            ]
+            m.d.sync += [above_bytes.eq(fold_step), beyond.eq(fold_step >= _BEYOND)]
+        load_step = Mux(lines, line_step, cfg.in_cs)  # from row to row
+        middle_step = Mux(lines, rows * line_step, line_step)  # next line (CH), next block of lines (LN)
+        outer_step = Mux(lines, cfg.in_cs, rows * cfg.in_cs)  # next block of channels (CH), next channel (LN)
 
         # --- stage A: counters of the load walk
-        run = Signal()
         outer_base = Signal(pointer)
         middle_base = Signal(pointer)
-        middle_line = Signal(position)  # input line under ky = 0 of the tile's first output line
+        middle_line = Signal(line)  # input line under ky = 0 of the tile's first output line
         # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
         window_x = Signal(position)
         phase = Signal(4)
         phase_base = Signal(pointer)
         phase_weight = Signal(WEIGHT_POINTER_WIDTH)
         load_base = Signal(pointer)
-        load_line = Signal(position)
+        load_line = Signal(line)
         loaded = Signal(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
         ky = Signal(4)
         weight = Signal(WEIGHT_POINTER_WIDTH)
@@ -216,11 +209,12 @@ class StosSequencer(Component):
         in_h = cfg.in_h
         inside, above, below = Signal(), Signal(), Signal()
         fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 1))
+        folded = Mux(beyond, above_bytes[:25] | _BEYOND, above_bytes)
         m.d.comb += [
             inside.eq((load_line >= 0) & (load_line < in_h)),
             above.eq(cfg.fold & (load_line < 0) & (load_line >= -in_h)),
             below.eq(cfg.fold & (load_line >= in_h) & (load_line < 2 * in_h)),
-            fold_bytes.eq(Mux(above, above_bytes, Mux(below, below_bytes, 0))),
+            fold_bytes.eq(Mux(above, folded, Mux(below, ~above_bytes, 0))),
             fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
         ]
         admit = Signal()
@@ -231,7 +225,7 @@ class StosSequencer(Component):
             self.operand,
             run=run,
             step={
-                "addr": load_base + window_x + fold_bytes,
+                "addr": load_base + window_x + fold_bytes + below,
                 "x": window_x + fold_x,
                 "line_valid": inside | above | below,
                 "capture": capture,
