@@ -93,8 +93,7 @@ class GemmSequencer(Component):
 
         # --- stage A: counters
         run = Signal()
-        line_step = Signal(pointer)  # bytes from output line to output line
-        above_bytes = Signal(pointer)  # padding above line 0
+        line_step = Signal(pointer)  # bytes from output line to output line; during setup those above line 0
         first_line = Signal(pointer)  # pointer of the line under tap ky = 0 of output line 0
         last_x = Signal(position)  # input position of the last output pixel, without padding
         left = Signal(signed(8))  # bytes from a read's byte 0 to the input position of its tile and tap
@@ -141,15 +140,14 @@ class GemmSequencer(Component):
         m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
 
         setup = Signal()
-        m.d.sync += setup.eq(self.start)
-        m.d.comb += first_line.eq(cfg.in_base - above_bytes)
-        with m.If(self.start):
-            m.d.sync += [
-                line_step.eq(cfg.sy * cfg.in_pitch),
-                above_bytes.eq(cfg.pad_y * cfg.in_pitch),
-                last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
-                left.eq(cfg.pad_x + Mux(strided, 0, halo)),
-            ]
+        m.d.comb += first_line.eq(cfg.in_base - line_step)
+        m.d.sync += [
+            setup.eq(self.start),
+            # `cfg` is stable while these are used, so they need not be held
+            line_step.eq(Mux(setup | run, cfg.sy, cfg.pad_y) * cfg.in_pitch),
+            last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
+            left.eq(cfg.pad_x + Mux(strided, 0, halo)),
+        ]
         with m.If(setup):
             begin_block(cfg.cout)
             m.d.sync += [
