@@ -11,7 +11,7 @@ from hw.delay import delayed
 from hw.gemm_sequencer import GemmSequencer
 from hw.layouts import PARAM_LAYOUT, PC_WIDTH, pixels, table_layout
 from hw.maximum import Maximum
-from hw.operand_request import WEIGHT_POINTER_WIDTH
+from hw.operand_request import WEIGHT_POINTER_WIDTH, OperandRequest
 from hw.ports import UnitSignature, operand_signature, read_signature, write_signature
 from hw.result_writer import ResultWriter
 from hw.select import select
@@ -223,14 +223,27 @@ class ExecUnit(Component):
         weight_en, weight_addr = Signal(), Signal(WEIGHT_POINTER_WIDTH)
         lane, one_lane = Signal(range(config.rows)), Signal()
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
-        drain_wait, range_error = Signal(), Signal()
+        drain_wait = Signal()
+        m.submodules.requests = requests = OperandRequest(config)
+        connect(m, requests.operand, flipped(self.operand))
+        m.d.comb += [
+            requests.in_w.eq(cfg.in_w),
+            requests.in_zp.eq(cfg.in_zp),
+            requests.window.eq(is_stos),
+            gemm.port.step.eq(requests.port.step),
+        ]
         request = self.operand.req
 
         def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
             m.d.comb += [
-                request.valid.eq(sequencer.operand.req.valid),
-                request.payload.eq(sequencer.operand.req.payload),
-                sequencer.operand.req.ready.eq(request.ready),
+                requests.steps.valid.eq(sequencer.steps.valid),
+                requests.steps.payload.eq(sequencer.steps.payload),
+                sequencer.steps.ready.eq(requests.steps.ready),
+                requests.strided.eq(sequencer.strided),
+                requests.admit.eq(sequencer.admit),
+                sequencer.port.waiting.eq(requests.port.waiting),
+                sequencer.port.issued.eq(requests.port.issued),
+                sequencer.port.busy.eq(requests.port.busy),
                 weight_en.eq(weights),
                 weight_addr.eq(sequencer.weight_addr),
                 lane.eq(sequencer.lane),
@@ -239,13 +252,13 @@ class ExecUnit(Component):
                 tile_rows.eq(sequencer.tile_rows),
                 active.eq(sequencer.active),
                 drain_wait.eq(sequencer.drain_wait),
-                range_error.eq(sequencer.range_error),
             ]
 
         if config.stos:
             m.submodules.stos_sequencer = stos = StosSequencer(config)
             m.d.comb += [
                 stos.cfg.eq(cfg),
+                stos.port.step.eq(requests.port.step),
                 stos.start.eq(start & is_stos),
                 stos.hold.eq(hold),
                 stos.hold_end.eq(hold_end),
@@ -360,7 +373,7 @@ class ExecUnit(Component):
             with m.If(checking & illegal):
                 m.d.sync += [failing.eq(1), unit.error.info.eq(illegal_value)]
                 m.d.sync += unit.error.cause.eq(ErrorCause.BAD_FIELD)
-            with m.Elif(running & range_error):
+            with m.Elif(running & requests.range_error):
                 m.d.sync += [failing.eq(1), unit.error.info.eq(request.payload.addr)]
             with m.Elif(weight_en & (weight_addr >= config.weight_words)):
                 m.d.sync += [failing.eq(1), unit.error.info.eq(weight_addr)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
-from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline
-from hw.ports import operand_signature
+from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, PortSignature, register_steps, step_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
 from hw.window import X_WIDTH
@@ -23,7 +23,7 @@ class GemmSequencer(Component):
     channel, whose input is the channel itself.  A step is issued when its operand read is
     granted; a tile's last step also waits until the previous tile's rows have room to drain (not VEC and MAX, which
     do not use the array), of this instruction or an earlier one.  Pipeline stages lie between the counters and the
-    request (:func:`~hw.operand_request.request_stages`).
+    operand port (:func:`~hw.operand_request.request_stages`).
 
     Parameters
     ----------
@@ -41,8 +41,10 @@ class GemmSequencer(Component):
         Issue no last step of a tile; may rise only while not active.
     active : out
         From the cycle after ``start`` until the last step has been issued.
-    operand : operand_signature, out
-        Lane ``halo + j`` reads column j's pixel.
+    steps : stream of step_layout, out
+        To :class:`~hw.operand_request.OperandRequest`; lane ``halo + j`` of the operand reads column j's pixel.
+    strided, admit, port
+        Also to and from it.
     issue : out
         A step is issued in this cycle; the members below belong to it.
     weight_addr, lane, one_lane : out
@@ -51,8 +53,6 @@ class GemmSequencer(Component):
         Last step of a tile, and the rows in use.
     drain_wait : out
         The next step is held, or waits for the drain (performance counter).
-    range_error : out
-        The read in this cycle's request reaches beyond the scratchpad.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -64,7 +64,10 @@ class GemmSequencer(Component):
                 "hold": In(1),
                 "hold_end": In(1),
                 "active": Out(1),
-                "operand": Out(operand_signature(config)),
+                "steps": Out(stream.Signature(step_layout(config))),
+                "strided": Out(1),
+                "admit": Out(1),
+                "port": In(PortSignature(config)),
                 "issue": Out(1),
                 "weight_addr": Out(WEIGHT_POINTER_WIDTH),
                 "lane": Out(range(config.rows)),
@@ -72,7 +75,6 @@ class GemmSequencer(Component):
                 "last": Out(1),
                 "tile_rows": Out(range(config.rows + 1)),
                 "drain_wait": Out(1),
-                "range_error": Out(1),
             }
         )
 
@@ -84,7 +86,8 @@ class GemmSequencer(Component):
         pointer = signed(POINTER_WIDTH)
         position = signed(X_WIDTH)
 
-        direct, single, strided = Signal(), Signal(), Signal()  # past the array; blocks of one channel; stride 2
+        strided = self.strided
+        direct, single = Signal(), Signal()  # past the array; blocks of one channel
         m.d.comb += [
             strided.eq(cfg.sx == 2),
             direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
@@ -175,13 +178,11 @@ class GemmSequencer(Component):
         input_line = Signal(position)
         m.d.comb += input_line.eq(line_index + ky)
         held = Signal()
-        requests = request_pipeline(
+        advance = register_steps(
             m,
-            config,
-            cfg,
-            self.operand,
-            run=run,
-            step={
+            self.steps,
+            run,
+            {
                 "addr": tap_base + tile_x + tap_x - left,
                 "x": tile_x + tap_x - cfg.pad_x,
                 "line_valid": (input_line >= 0) & (input_line < cfg.in_h),
@@ -190,14 +191,10 @@ class GemmSequencer(Component):
                 "last": last_step,
                 "rows": block_rows,
             },
-            admit=~held,
-            strided=strided,
-            first=halo,
-            count=cols,
         )
-        c = requests.step
+        c = self.port.step
 
-        with m.If(requests.advance):
+        with m.If(advance):
             m.d.sync += [kx.eq(kx + 1), tap_x.eq(Mux(single, tap_x - 1, tap_x + 1)), weight.eq(weight + 1)]
             with m.If(last_kx):
                 next_tap_base = tap_base + cfg.in_pitch
@@ -267,16 +264,16 @@ class GemmSequencer(Component):
         may_end = Signal()
         m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
         m.d.comb += [
+            self.admit.eq(~held),
             held.eq(self.hold | (c.last & (self.hold_end | (~direct & ~may_end)))),
-            self.issue.eq(requests.issued),
+            self.issue.eq(self.port.issued),
             self.weight_addr.eq(c.weight),
             self.lane.eq(c.lane),
             self.one_lane.eq(cfg.depthwise),
             self.last.eq(c.last),
             self.tile_rows.eq(c.rows),
-            self.drain_wait.eq(requests.waiting & held),
-            self.range_error.eq(requests.range_error),
-            self.active.eq(Cat(setup, run, requests.busy).any()),
+            self.drain_wait.eq(self.port.waiting & held),
+            self.active.eq(Cat(setup, run, self.steps.valid, self.port.busy).any()),
         ]
         with m.If(self.issue & c.last & ~direct):
             m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]

@@ -1,25 +1,28 @@
-"""From a sequencer's counters to its operand read: registered stages with the way back for stalls."""
+"""From a sequencer's steps to its operand reads: registered stages with the way back for stalls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Signal, Value, ValueLike, signed
-from amaranth.lib import data
-from amaranth.lib.wiring import PureInterface
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out, Signature
 
 from hw.axi import RegisterSlice
-from hw.layouts import range_width
+from hw.layouts import range_width, table_layout
+from hw.ports import operand_signature
 from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import EXEC
 from hw.window import X_WIDTH, byte_range, pixel_bounds
 
 __all__ = [
     "POINTER_WIDTH",
     "WEIGHT_POINTER_WIDTH",
-    "RequestPipeline",
-    "request_pipeline",
+    "OperandRequest",
+    "PortSignature",
+    "issue_layout",
+    "register_steps",
     "request_stages",
     "step_layout",
 ]
@@ -31,17 +34,14 @@ WEIGHT_POINTER_WIDTH = 24
 """Bits of a weight word pointer."""
 
 
-def step_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return what a sequencer decides per operand read.
+def issue_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return what is left of a step when its read is granted.
 
-    ``addr`` of byte 0, pixel ``x`` of the first byte in use, ``line_valid`` if the line exists, ``capture`` (ST-OS: the
-    windows take this line), ``weight`` word and ``lane``, ``last`` of the tile, ``rows`` in use.
+    ``capture`` (ST-OS: the windows take this line), ``weight`` word and ``lane``, ``last`` of the tile, ``rows`` in
+    use.
     """
     return data.StructLayout(
         {
-            "addr": signed(POINTER_WIDTH),
-            "x": signed(X_WIDTH),
-            "line_valid": 1,
             "capture": 1,
             "weight": WEIGHT_POINTER_WIDTH,
             "lane": range(config.rows),
@@ -51,139 +51,167 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def step_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return what a sequencer decides per operand read.
+
+    ``addr`` of byte 0, pixel ``x`` of the first byte in use, ``line_valid`` if the line exists, and the members of
+    :func:`issue_layout`.
+    """
+    position = {"addr": signed(POINTER_WIDTH), "x": signed(X_WIDTH), "line_valid": 1}
+    return data.StructLayout({**position, **issue_layout(config).members})
+
+
 def request_stages(config: AcceleratorConfig) -> int:
     """Return the cycles from a sequencer's counters to the operand port."""
     return 2 + 2 * config.pipeline_mac
 
 
-@dataclass(frozen=True)
-class RequestPipeline:
-    """Signals of a pipeline made by :func:`request_pipeline`.
+def register_steps(m: Module, steps: stream.Interface, run: Value, step: Mapping[str, ValueLike]) -> Value:
+    """Build the first stage, in the sequencer; return whether it takes the step that is offered with `run`.
 
-    Attributes
-    ----------
-    advance
-        The counters' step has been taken; they move on.
-    waiting
-        A step stands at the read port.
-    step
+    Members of the step that are not named are 0.
+    """
+    free = Signal(name="steps_free")
+    m.d.comb += free.eq(~steps.valid | steps.ready)
+    with m.If(free):
+        m.d.sync += [steps.valid.eq(run), *(steps.payload[name].eq(value) for name, value in step.items())]
+    return run & free
+
+
+class PortSignature(Signature):
+    """The step at the operand port, seen from :class:`OperandRequest`.
+
+    Members
+    -------
+    waiting : Out
+        A step stands at the port.
+    step : Out(issue_layout)
         That step.
-    issued
-        It is granted in this cycle.
-    busy
+    issued : Out
+        Its read is granted in this cycle.
+    busy : Out
         A step is in one of the stages.
-    range_error
-        The step at the port reads beyond the scratchpad.
     """
 
-    advance: Signal
-    waiting: Signal
-    step: data.View
-    issued: Signal
-    busy: Signal
-    range_error: Signal
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__({"waiting": Out(1), "step": Out(issue_layout(config)), "issued": Out(1), "busy": Out(1)})
 
 
-def request_pipeline(
-    m: Module,
-    config: AcceleratorConfig,
-    cfg: data.View,
-    operand: PureInterface,
-    *,
-    run: Signal,
-    step: Mapping[str, ValueLike],
-    admit: ValueLike,
-    strided: Value,
-    first: int,
-    count: int,
-) -> RequestPipeline:
-    """Build the stages: one finds the bytes inside the line, the next one asks.
+class OperandRequest(Component):
+    """The stages behind the sequencers: one finds the bytes inside the line, the next one asks.
 
     The last one has two places, so that the grant does not reach the counters in the same cycle.  With ``pipeline_mac``
     the bytes take two cycles, and a third one finds their banks.
 
     Parameters
     ----------
-    m
-        The sequencer's module.
-    config, cfg
-        Configuration and the EXEC instruction.
-    operand
-        Port to drive, of :func:`~hw.ports.operand_signature`.
-    run
-        The counters describe a step.
-    step
-        It: the members of :func:`step_layout` (not named: 0).
-    admit
-        The step at the port may be issued; driven by the caller, from what it does with earlier steps.
-    strided
-        Every second pixel is read, one per column, the first of them is byte 0; constant while steps are under way.
-    first, count
-        Otherwise: bytes in use, each its lane's pixel.
-    """
-    layout = step_layout(config)
-    request = operand.req
-    bound = range_width(operand.signature.span)
-    known = operand.signature.banks
-    asked = data.StructLayout({"step": layout, "lo": bound, "hi": bound, **({"banks": known} if known else {})})
-    m.submodules.port = port = RegisterSlice(asked)
-    asking = port.o.p
-    waiting = port.o.valid
-    at_port = Signal(layout)
-    pipeline = RequestPipeline(Signal(), waiting, at_port, Signal(), Signal(), Signal())
+    config : AcceleratorConfig
 
-    found, found_valid, found_ready = Signal(layout), Signal(), Signal()
-    with m.If(found_ready):
-        m.d.sync += [found_valid.eq(run), *(found[name].eq(value) for name, value in step.items())]
-    before, inside = pixel_bounds(m, found.x, cfg.in_w, strided)
-    located, located_valid, located_ready = found, found_valid, port.i.ready
-    busy: list[Value] = [found_valid, waiting]
-    if config.pipeline_mac:
-        ranged = Signal(data.StructLayout({"step": layout, "lo": bound, "hi": bound}))
-        ranged_valid, ranged_ready = Signal(), Signal()
-        located, located_valid, located_ready = Signal(layout), Signal(), Signal()
-        busy += [located_valid, ranged_valid]
-        bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
+    Attributes
+    ----------
+    in_w, in_zp : in
+        Of the instruction; like `strided` and `window` constant while steps are under way.
+    steps : stream of step_layout, in
+    strided : in
+        Every second pixel is read, one per column, the first of them is byte 0.
+    window : in
+        Otherwise: all lanes are in use, not only the columns'.
+    admit : in
+        The step at the port may be issued.
+    port : PortSignature, out
+    range_error : out
+        The step at the port reads beyond the scratchpad.
+    operand : operand_signature, out
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        instruction = table_layout(EXEC).members
+        super().__init__(
+            {
+                "in_w": In(instruction["in_w"]),
+                "in_zp": In(instruction["in_zp"]),
+                "steps": In(stream.Signature(step_layout(config))),
+                "strided": In(1),
+                "window": In(1),
+                "admit": In(1),
+                "port": Out(PortSignature(config)),
+                "range_error": Out(1),
+                "operand": Out(operand_signature(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the stages."""
+        m = Module()
+        config, request, strided = self.config, self.operand.req, self.strided
+        bound = range_width(self.operand.signature.span)
+        known = self.operand.signature.banks
+        members = {"addr": signed(POINTER_WIDTH), "issue": issue_layout(config), "lo": bound, "hi": bound}
+        m.submodules.port = port = RegisterSlice(data.StructLayout({**members, **({"banks": known} if known else {})}))
+        asking, waiting = port.o.p, port.o.valid
+
+        located, located_valid, located_ready = self.steps.p, self.steps.valid, port.i.ready
+        before, inside = pixel_bounds(m, located.x, self.in_w, strided)
+        busy: list[Value] = [waiting]
+        if config.pipeline_mac:
+            ranged = Signal(data.StructLayout(members))
+            ranged_valid, ranged_ready = Signal(), Signal()
+            located, located_valid, located_ready = Signal(step_layout(config)), Signal(), Signal()
+            busy += [located_valid, ranged_valid]
+            bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
+            m.d.comb += [
+                ranged_ready.eq(~ranged_valid | port.i.ready),
+                located_ready.eq(~located_valid | ranged_ready),
+                self.steps.ready.eq(located_ready),
+            ]
+            with m.If(located_ready):
+                m.d.sync += [located_valid.eq(self.steps.valid), located.eq(self.steps.p)]
+                m.d.sync += [bounds[0].eq(before), bounds[1].eq(inside)]
+            before, inside = bounds
+        else:
+            m.d.comb += self.steps.ready.eq(port.i.ready)
+        first, count = Mux(self.window, 0, config.halo), Mux(self.window, config.read_lanes, config.cols)
+        lo, hi = byte_range(
+            m,
+            before,
+            inside,
+            located.line_valid,
+            strided,
+            first=first,
+            count=count,
+            columns=config.cols,
+            span=self.operand.signature.span,
+        )
+        issue = Cat(located[name] for name in issue_layout(config).members)
+        found = {"addr": located.addr, "issue": issue, "lo": lo, "hi": hi}
+        if config.pipeline_mac:
+            with m.If(ranged_ready):
+                m.d.sync += [ranged_valid.eq(located_valid), *(ranged[name].eq(value) for name, value in found.items())]
+            m.submodules.banks = needed = VectorAddress(config, self.operand.signature.span)
+            m.d.comb += [
+                needed.addr.eq(ranged.addr),
+                needed.lo.eq(ranged.lo),
+                needed.hi.eq(ranged.hi),
+                port.i.valid.eq(ranged_valid),
+                *(port.i.p[name].eq(ranged[name]) for name in members),
+                port.i.p.banks.eq(needed.banks),
+                request.payload.banks.eq(asking.banks),
+            ]
+        else:
+            m.d.comb += [port.i.valid.eq(located_valid), *(port.i.p[name].eq(value) for name, value in found.items())]
         m.d.comb += [
-            ranged_ready.eq(~ranged_valid | port.i.ready),
-            located_ready.eq(~located_valid | ranged_ready),
+            port.o.ready.eq(self.port.issued),
+            self.port.waiting.eq(waiting),
+            self.port.step.eq(asking.issue),
+            self.port.issued.eq(request.valid & request.ready),
+            self.port.busy.eq(Cat(busy).any()),
+            self.range_error.eq(waiting & (asking.hi != 0) & (asking.addr + asking.hi > config.act_bytes)),
+            request.valid.eq(waiting & self.admit),
+            request.payload.addr.eq(asking.addr),
+            request.payload.lo.eq(asking.lo),
+            request.payload.hi.eq(asking.hi),
+            request.payload.fill.eq(self.in_zp),
+            request.payload.strided.eq(strided),
         ]
-        with m.If(located_ready):
-            m.d.sync += [located_valid.eq(found_valid), located.eq(found), bounds[0].eq(before), bounds[1].eq(inside)]
-        before, inside = bounds
-    lo, hi = byte_range(
-        m, before, inside, located.line_valid, strided, first=first, count=count, columns=config.cols
-    )
-    if config.pipeline_mac:
-        with m.If(ranged_ready):
-            m.d.sync += [ranged_valid.eq(located_valid), ranged.step.eq(located), ranged.lo.eq(lo), ranged.hi.eq(hi)]
-        m.submodules.banks = needed = VectorAddress(config, operand.signature.span)
-        m.d.comb += [
-            needed.addr.eq(ranged.step.addr),
-            needed.lo.eq(ranged.lo),
-            needed.hi.eq(ranged.hi),
-            port.i.valid.eq(ranged_valid),
-            *(port.i.p[name].eq(ranged[name]) for name in ("step", "lo", "hi")),
-            port.i.p.banks.eq(needed.banks),
-            request.payload.banks.eq(asking.banks),
-        ]
-    else:
-        m.d.comb += [port.i.valid.eq(found_valid), port.i.p.step.eq(found), port.i.p.lo.eq(lo), port.i.p.hi.eq(hi)]
-    m.d.comb += [
-        found_ready.eq(~found_valid | located_ready),
-        port.o.ready.eq(pipeline.issued),
-        at_port.eq(asking.step),
-        pipeline.advance.eq(run & found_ready),
-        pipeline.busy.eq(Cat(busy).any()),
-        pipeline.range_error.eq(waiting & (asking.hi != 0) & (at_port.addr + asking.hi > config.act_bytes)),
-    ]
-    m.d.comb += [
-        request.valid.eq(waiting & admit),
-        request.payload.addr.eq(at_port.addr),
-        request.payload.lo.eq(asking.lo),
-        request.payload.hi.eq(asking.hi),
-        request.payload.fill.eq(cfg.in_zp),
-        request.payload.strided.eq(strided),
-        pipeline.issued.eq(request.valid & request.ready),
-    ]
-    return pipeline
+        return m

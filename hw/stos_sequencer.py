@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
-from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, request_pipeline, step_layout
-from hw.ports import operand_signature
+from hw.operand_request import (
+    POINTER_WIDTH,
+    WEIGHT_POINTER_WIDTH,
+    PortSignature,
+    issue_layout,
+    register_steps,
+    step_layout,
+)
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
 from hw.window import X_WIDTH
@@ -47,7 +54,7 @@ class StosSequencer(Component):
 
     Attributes
     ----------
-    cfg, start, hold, active, operand, drain_wait, range_error
+    cfg, start, hold, active, steps, strided, admit, port, drain_wait
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
     hold_end : in
         Capture no line whose taps end a tile; may rise only while not active.
@@ -73,7 +80,10 @@ class StosSequencer(Component):
                 "hold_end": In(1),
                 "hold_capture": In(1),
                 "active": Out(1),
-                "operand": Out(operand_signature(config)),
+                "steps": Out(stream.Signature(step_layout(config))),
+                "strided": Out(1),
+                "admit": Out(1),
+                "port": In(PortSignature(config)),
                 "load": Out(1),
                 "capture": Out(1),
                 "tap": Out(1),
@@ -83,7 +93,6 @@ class StosSequencer(Component):
                 "last": Out(1),
                 "tile_rows": Out(range(config.rows + 1)),
                 "drain_wait": Out(1),
-                "range_error": Out(1),
             }
         )
 
@@ -94,7 +103,8 @@ class StosSequencer(Component):
         rows, cols, halo = config.rows, config.cols, config.halo
         pointer, position, line = signed(POINTER_WIDTH), signed(X_WIDTH), signed(_LINE_WIDTH)
 
-        lines, strided = Signal(), Signal()  # rows are lines, not channels; every second pixel is read
+        strided = self.strided  # every second pixel is read
+        lines = Signal()  # rows are lines, not channels
         m.d.comb += [
             lines.eq(cfg.mode == Mode.STOS_LN),
             strided.eq((cfg.sx == 2) & (cfg.kw == 1)),
@@ -217,14 +227,11 @@ class StosSequencer(Component):
             fold_bytes.eq(Mux(above, folded, Mux(below, ~above_bytes, 0))),
             fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
         ]
-        admit = Signal()
-        requests = request_pipeline(
+        advance = register_steps(
             m,
-            config,
-            cfg,
-            self.operand,
-            run=run,
-            step={
+            self.steps,
+            run,
+            {
                 "addr": load_base + window_x + fold_bytes + below,
                 "x": window_x + fold_x,
                 "line_valid": inside | above | below,
@@ -234,13 +241,9 @@ class StosSequencer(Component):
                 "last": last_load & last_phase,
                 "rows": last_index + 1,
             },
-            admit=admit,
-            strided=strided,
-            first=0,
-            count=config.read_lanes,
         )
 
-        with m.If(requests.advance):
+        with m.If(advance):
             m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
             with m.If(capture):
                 m.d.sync += [ky.eq(ky + cfg.sy), weight.eq(weight + capture_words)]
@@ -311,10 +314,10 @@ class StosSequencer(Component):
 
         # --- taps
         full = Signal()  # the vertical chain holds lines that wait to be captured
-        waiting = Signal(step_layout(config))  # what they are
+        waiting = Signal(issue_layout(config))  # what they are
         taps_left = Signal(4)
         tap_weight = Signal(WEIGHT_POINTER_WIDTH)
-        tap = Signal(step_layout(config))
+        tap = Signal(issue_layout(config))
         held = Signal()
         m.d.comb += [
             held.eq((waiting.last & self.hold_end) | self.hold_capture),
@@ -332,14 +335,13 @@ class StosSequencer(Component):
             m.d.sync += [taps_left.eq(taps_left - 1), tap_weight.eq(tap_weight + 1)]
 
         m.d.comb += [
-            admit.eq((~full | self.capture) & ~self.hold),
-            self.drain_wait.eq((requests.waiting & self.hold) | (full & held & ~self.tap)),
-            self.load.eq(requests.issued),
-            self.range_error.eq(requests.range_error),
-            self.active.eq(Cat(setup, run, requests.busy, full, self.tap).any()),
+            self.admit.eq((~full | self.capture) & ~self.hold),
+            self.drain_wait.eq((self.port.waiting & self.hold) | (full & held & ~self.tap)),
+            self.load.eq(self.port.issued),
+            self.active.eq(Cat(setup, run, self.steps.valid, self.port.busy, full, self.tap).any()),
         ]
-        with m.If(self.load & requests.step.capture):
-            m.d.sync += [full.eq(1), waiting.eq(requests.step)]
+        with m.If(self.load & self.port.step.capture):
+            m.d.sync += [full.eq(1), waiting.eq(self.port.step)]
         with m.Elif(self.capture):
             m.d.sync += full.eq(0)
         return m

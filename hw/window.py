@@ -42,9 +42,10 @@ def byte_range(
     line_valid: ValueLike,
     strided: Value,
     *,
-    first: int,
-    count: int,
+    first: ValueLike,
+    count: ValueLike,
     columns: int,
+    span: int,
 ) -> tuple[Signal, Signal]:
     """Return (lo, hi) such that bytes lo <= i < hi of a read are the pixels inside a line; lo = hi = 0 if none is.
 
@@ -60,8 +61,10 @@ def byte_range(
         Of ``2 * columns - 1`` bytes, pixels x, x + 1, ..., every second one is in use: lo and hi - 1 are even.
     first, count
         Not strided: bytes first .. first + count - 1 are pixels x, x + 1, ...
+    span
+        Bytes of a read.
     """
-    bound = range_width(max(first + count, 2 * columns - 1))
+    bound = range_width(span)
     lo = Signal(bound, name="byte_lo")
     hi = Signal(bound, name="byte_hi")
     start, length = Signal(bound, name="byte_start"), Signal(bound, name="byte_count")

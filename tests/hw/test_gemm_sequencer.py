@@ -13,6 +13,7 @@ from hw.gemm_sequencer import GemmSequencer
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode
 from tests.hw.operand_places import operand_places
+from tests.hw.operand_rig import with_requests
 
 
 class Step(NamedTuple):
@@ -95,12 +96,13 @@ def loop_nest(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Step]:
 def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) -> tuple[list[Step], list[int]]:
     """Run an instruction; return its steps and their cycles."""
     rng, dut = random.Random(seed), GemmSequencer(config)
+    m, requests = with_requests(dut)
     direct, depthwise = f["mode"] in (Mode.VEC, Mode.MAX), bool(f.get("depthwise"))
     steps: list[Step] = []
     cycles: list[int] = []
 
     async def bench(ctx) -> None:
-        request = dut.operand.req
+        request = requests.operand.req
         ctx.set(dut.cfg, f)
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.active) and not ctx.get(request.valid)
@@ -116,7 +118,7 @@ def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: in
             valid = ctx.get(request.valid)
             denied = payload if valid and not ready else None
             assert ctx.get(dut.issue) == (valid and ready)
-            assert not ctx.get(dut.range_error)
+            assert not ctx.get(requests.range_error)
             assert not (valid and ctx.get(dut.drain_wait))
             if ctx.get(dut.issue):
                 assert ctx.get(dut.one_lane) == depthwise
@@ -137,7 +139,7 @@ def issued(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: in
                 assert ctx.get(request.valid), "a denied request was withdrawn"
         assert cycles[-1] == cycle - 1  # active ends with the last step
 
-    simulator = Simulator(dut)
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
@@ -173,20 +175,21 @@ def test_range_error_only_for_bytes_in_use(spare: int, values: dict[str, int]) -
     used = 1 + (values["out_w"] - 1) * values.get("sx", 1) - values.get("pad_x", 0)
     f = fields(cin=1, out_h=1, in_base=config.act_bytes - used - spare, **values)
     dut = GemmSequencer(config)
+    m, requests = with_requests(dut)
     errors = 0
 
     async def bench(ctx) -> None:
         nonlocal errors
         ctx.set(dut.cfg, f)
-        ctx.set(dut.operand.req.ready, 1)
+        ctx.set(requests.operand.req.ready, 1)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         while ctx.get(dut.active):
-            errors += ctx.get(dut.range_error)
+            errors += ctx.get(requests.range_error)
             await ctx.tick()
 
-    simulator = Simulator(dut)
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()

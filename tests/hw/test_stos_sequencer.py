@@ -12,6 +12,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Mode
 from hw.stos_sequencer import StosSequencer
 from tests.hw.operand_places import operand_places
+from tests.hw.operand_rig import with_requests
 
 Event = tuple[object, ...]
 """("load", (lane, byte address), ...), ("capture",) or ("tap", weight word, lane, last, rows)."""
@@ -108,11 +109,12 @@ def events(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Event]:
 def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) -> list[tuple[int, Event]]:
     """Run an instruction; return its events with their cycles, of one cycle the tap first and the load last."""
     rng, dut = random.Random(seed), StosSequencer(config)
+    m, requests = with_requests(dut)
     lines_mode = f["mode"] == Mode.STOS_LN
     log: list[tuple[int, Event]] = []
 
     async def bench(ctx) -> None:
-        request = dut.operand.req
+        request = requests.operand.req
         ctx.set(dut.cfg, f)
         await ctx.tick().repeat(3)
         assert not (ctx.get(dut.active) or ctx.get(request.valid) or ctx.get(dut.tap) or ctx.get(dut.capture))
@@ -128,7 +130,7 @@ def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) 
             assert denied is None or (valid and denied == payload), "a denied request was changed or withdrawn"
             denied = payload if valid and not ready else None
             assert ctx.get(dut.load) == (valid and ready)
-            assert not ctx.get(dut.range_error)
+            assert not ctx.get(requests.range_error)
             if ctx.get(dut.tap):
                 assert ctx.get(dut.one_lane) == lines_mode
                 lane = ctx.get(dut.lane) if lines_mode else None
@@ -145,7 +147,7 @@ def run(config: AcceleratorConfig, f: dict[str, int], denial: float, seed: int) 
             assert cycle < 20_000, "hung"
         assert log[-1][0] == cycle - 1  # active ends with the last tap
 
-    simulator = Simulator(dut)
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
@@ -204,20 +206,21 @@ def test_range_error_only_for_bytes_in_use(spare: int) -> None:
     config = CONFIGS[0]
     f = fields(mode=Mode.STOS_CH, in_w=4, out_w=4, out_h=1, kw=3, pad_x=1, in_base=config.act_bytes - 4 - spare)
     dut = StosSequencer(config)
+    m, requests = with_requests(dut)
     errors = 0
 
     async def bench(ctx) -> None:
         nonlocal errors
         ctx.set(dut.cfg, f)
-        ctx.set(dut.operand.req.ready, 1)
+        ctx.set(requests.operand.req.ready, 1)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         while ctx.get(dut.active):
-            errors += ctx.get(dut.range_error)
+            errors += ctx.get(requests.range_error)
             await ctx.tick()
 
-    simulator = Simulator(dut)
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
@@ -229,19 +232,20 @@ def test_folded_lines_beyond_every_pointer_are_an_error(in_h: int, in_pitch: int
     """The plane's size does not fit a pointer; in the first case its last bits are those of no size at all."""
     f = fields(mode=Mode.STOS_LN, fold=1, seg=1, pad_y=1, in_h=in_h, in_pitch=in_pitch, in_base=in_pitch % 2**16)
     dut = StosSequencer(CONFIGS[0])
+    m, requests = with_requests(dut)
     errors = []
 
     async def bench(ctx) -> None:
         ctx.set(dut.cfg, f)
-        ctx.set(dut.operand.req.ready, 1)
+        ctx.set(requests.operand.req.ready, 1)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         while not ctx.get(dut.load):
             await ctx.tick()
-        errors.append(ctx.get(dut.range_error))
+        errors.append(ctx.get(requests.range_error))
 
-    simulator = Simulator(dut)
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
@@ -256,10 +260,11 @@ def test_a_held_capture_keeps_the_first_lines_only(kw: int) -> None:
     held_for, logs = 20, []
     for held in (0, held_for):
         dut, log = StosSequencer(config), []
+        m, requests = with_requests(dut)
 
-        async def bench(ctx, dut=dut, log=log, held=held) -> None:
+        async def bench(ctx, dut=dut, requests=requests, log=log, held=held) -> None:
             ctx.set(dut.cfg, f)
-            ctx.set(dut.operand.req.ready, 1)
+            ctx.set(requests.operand.req.ready, 1)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
@@ -271,7 +276,7 @@ def test_a_held_capture_keeps_the_first_lines_only(kw: int) -> None:
                 await ctx.tick()
                 cycle += 1
 
-        simulator = Simulator(dut)
+        simulator = Simulator(m)
         simulator.add_clock(1e-6)
         simulator.add_testbench(bench)
         simulator.run()

@@ -22,7 +22,8 @@ def test_every_small_window(first: int, count: int, columns: int) -> None:
     m = Module()
     x, width, valid, strided = Signal(signed(X_WIDTH)), Signal(20), Signal(), Signal()
     bounds = pixel_bounds(m, x, width, strided)
-    lo, hi = byte_range(m, *bounds, valid, strided, first=first, count=count, columns=columns)
+    read = max(first + count, 2 * columns - 1)
+    lo, hi = byte_range(m, *bounds, valid, strided, first=first, count=count, columns=columns, span=read)
     uses = [{first + i: i for i in range(count)}, {i: i for i in range(0, 2 * columns, 2)}]
     far = (1 << 20) - 1  # the longest line a field can name
 
