@@ -30,7 +30,7 @@ _STORE_FIRST = 4
 """From a STORE's acceptance to its first scratchpad read."""
 
 _STORE_DATA = 5
-"""From a scratchpad read to its beat on the bus."""
+"""From a scratchpad read to its beat on the bus; one more with ``pipeline_mac``."""
 
 _WRITE_SLICE = 2
 """Bursts between the row walk and the scratchpad reads."""
@@ -192,7 +192,7 @@ class StoreChannel:
             if number in walked:
                 ready = max(ready, self._reads[0] + 1)
             self._reads.append(self._last_read)
-            last_beat = max(self._last_read + _STORE_DATA, self._address)
+            last_beat = max(self._last_read + _STORE_DATA + self.config.pipeline_mac, self._address)
             responses.append(max(last_beat + latency, responses[-1] + 1))
             self.beats += beats
         return responses[-1] + 1, ready

@@ -57,7 +57,7 @@ class ExecUnit:
             self._gemm_end, self._gemm_rows = last_step, cost.last_rows
 
         taken = max(now + 1, before.taken)
-        written = done - 2
+        written = done - 2 - config.pipeline_mac
         self._older_done = before.done
         self._before = _Before(
             last_row,
