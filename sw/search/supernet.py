@@ -114,9 +114,9 @@ class ElasticBlock(nn.Module):
             y = F.conv2d(y, self.depthwise_kernel(hidden, block.kernel), None, stride, half, groups=hidden)
         else:
             row, column = self.fuse_filters(hidden, block.kernel)
-            split = len(row)
-            horizontal = F.conv2d(y[:, :split], row, None, stride, (0, half), groups=split)
-            vertical = F.conv2d(y[:, split:], column, None, stride, (half, 0), groups=len(column))
+            upper, lower = y.split([len(row), len(column)], 1)  # whose gradient keeps the memory format; a slice's not
+            horizontal = F.conv2d(upper, row, None, stride, (0, half), groups=len(row))
+            vertical = F.conv2d(lower, column, None, stride, (half, 0), groups=len(column))
             y = torch.cat([horizontal, vertical], 1)
         y = F.relu6(self.bn_operators[block.operator](y))
         y = self.bn_project(F.conv2d(y, self.project.weight[:, :hidden]))

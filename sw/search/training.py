@@ -143,11 +143,13 @@ def train_supernet(
         run.mkdir(parents=True, exist_ok=True)
     first = recipe.changed({"epochs": largest_epochs})
     torch.manual_seed(seed)
-    alone = fit(Supernet(space), pictures, first, Largest(recipe.label_smoothing), runs[0], facts=facts, **common)
-    model = Supernet(space)
+    # channels innermost: depthwise filters of a CPU train twice as fast
+    model = Supernet(space).to(memory_format=torch.channels_last)
+    alone = fit(model, pictures, first, Largest(recipe.label_smoothing), runs[0], facts=facts, **common)
+    model = Supernet(space).to(memory_format=torch.channels_last)
     model.load_state_dict(alone.model.state_dict())
     model.share_normalisation()
-    teacher = _taught(alone).subnet(space.largest).to(processes.device)
+    teacher = _taught(alone).subnet(space.largest).to(processes.device, memory_format=torch.channels_last)
     objective = Sampling(recipe.label_smoothing, teacher, teacher_share, temperature, paths=paths)
     facts |= {
         "largest_epochs": first.epochs,
