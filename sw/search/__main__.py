@@ -11,6 +11,7 @@ from pathlib import Path
 from hw.spec.config import ConfigError
 from sw.options import add_target_options, count
 from sw.printing import show
+from sw.search.space import Space
 from sw.search.stages import run_export, run_search, run_table, run_train
 from sw.train.checkpoint import CheckpointError
 from sw.train.command import add_run_options
@@ -77,6 +78,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="CxNxS,...",
         help="channels, most blocks and first stride of each stage, the first one without expansion "
         "(default: MobileNetV2's for small pictures)",
+    )
+    group.add_argument(
+        "--last",
+        metavar="N",
+        type=count,
+        default=Space.last,
+        help="channels of the last convolution, which no width makes fewer (default: %(default)s)",
     )
     group.add_argument(
         "--paths",

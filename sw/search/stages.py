@@ -60,6 +60,7 @@ def run_train(options: argparse.Namespace) -> Found:
         resolution=recipe.resolution or Space.resolution,
         kernels=options.kernels,
         expansions=options.expansions,
+        last=options.last,
         **_stages(options.stages),
     )
     pictures, classes = training_pictures(options, PictureFacts.of(space))
