@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hw.spec.config import ConfigError
 from hw.spec.program import write_atomic
@@ -22,21 +19,13 @@ from sw.model.figures import read_figures
 from sw.network_graph import network_graph, untrained_arguments
 from sw.options import add_network_options, count
 from sw.printing import show
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from sw.study.command import need_packages, progress_bar, save_picture, seed
 
 __all__ = ["main"]
 
 _OBJECTIVES = ("cycles", "energy", "area")
 _NSGA2_TRIALS = 200
 _STOS = {"on": (True,), "off": (False,), "both": (True, False)}
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, 0 or more")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"combinations that the study shall have (default: {_NSGA2_TRIALS} with nsga2, all with grid)",
     )
     search.add_argument("--jobs", type=count, default=1, metavar="N", help="processes (default: %(default)s)")
-    search.add_argument("--seed", type=_seed, metavar="N", help="of the choice, 0 or more (default: any)")
+    search.add_argument("--seed", type=seed, metavar="N", help="of the choice, 0 or more (default: any)")
     search.add_argument("--storage", metavar="S", help="file or database URL of the study (default: OUT/study.log)")
     search.add_argument("--study", metavar="NAME", help="its name (default: the network's)")
     models = parser.add_argument_group("models")
@@ -94,25 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show progress on a terminal's standard error, and nothing elsewhere."""
-    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("exploring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    for module, package in (("optuna", "Optuna"), ("matplotlib", "matplotlib")):
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"exploration needs {package}: install rowcast[explore]")
+    need_packages("exploration")
     space = Space(
         **{name: tuple(getattr(options, name)) for name in ("rows", "cols", "act_kib", "weight_kib", "axi_data_width")},
         stos=_STOS[options.stos],
@@ -136,7 +108,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     )
     where = options.storage or str(options.out / "study.log")
     trials = options.trials or (space.size if options.sampler == "grid" else _NSGA2_TRIALS)
-    with _bar() as progress:
+    with progress_bar("exploring") as progress:
         name = options.study or graph.name
         study = explore(where, name, graph, setup, trials=trials, jobs=options.jobs, progress=progress)
     found, infeasible = points(study)
@@ -146,7 +118,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"study {name!r} in {where}: no trial is finished")
         raise ValueError(f"{graph.name} fits none of the {infeasible} accelerators tried; one of them: {reasons[0]}")
     write_atomic(options.out / "points.csv", csv_text(found).encode())
-    _save(picture(found, setup.objectives, graph.name), options.out / "pareto.png")
+    save_picture(picture(found, setup.objectives, graph.name), options.out / "pareto.png")
     return {
         "network": graph.name,
         "objectives": setup.objectives,
@@ -155,12 +127,6 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "tried": len(found) + infeasible,
         "combinations": space.size,
     }
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomic(path, buffer.getvalue())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

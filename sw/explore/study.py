@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import pickle
 import sys
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from hw.spec.config import ConfigError
@@ -22,19 +19,17 @@ from sw.compiler import CompileError
 from sw.compiler.ir import Graph
 from sw.explore.identity import figure_sources, shape_digest
 from sw.explore.point import OBJECTIVES, Point, evaluate
-from sw.explore.sampler import Chooser, combination, finished
 from sw.explore.space import Space
 from sw.model.area import AreaTable
 from sw.model.channels import Memory
 from sw.model.energy import EnergyTable
+from sw.study.joined import add_trials, check_facts, join_study
+from sw.study.journal import StudyError
+from sw.study.sampler import Chooser, combination, finished
 
-__all__ = ["Setup", "StudyError", "explore", "open_storage", "open_study", "points"]
+__all__ = ["Setup", "explore", "open_study", "points"]
 
 _POLL_SECONDS = 0.5
-
-
-class StudyError(ValueError):
-    """A storage that cannot be used, or a study of something else."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +59,6 @@ class Setup:
     energy_table: EnergyTable = EnergyTable()
 
 
-def open_storage(where: str) -> BaseStorage:
-    """Return a storage of studies: a database by its URL, else a file that many processes may append to.
-
-    Raises
-    ------
-    StudyError
-        If it cannot be opened.
-    """
-    try:
-        if "://" in where:
-            return RDBStorage(where)
-        return JournalStorage(JournalFileBackend(where))
-    except Exception as error:  # what drivers of databases raise has no common base
-        raise StudyError(f"--storage {where}: cannot be opened ({error})") from error
-
-
 def open_study(where: str, name: str, graph: Graph, setup: Setup) -> optuna.Study:
     """Open a study, or make it.
 
@@ -94,28 +73,22 @@ def open_study(where: str, name: str, graph: Graph, setup: Setup) -> optuna.Stud
 
     Raises
     ------
-    StudyError
+    sw.study.journal.StudyError
         If the storage cannot be used, or the study is of another network, other settings or other sources (the first
         that differs is named).
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=open_storage(where),
+    return join_study(
+        where,
+        name,
         sampler=Chooser(setup.space.choices, grid=setup.sampler == "grid", seed=setup.seed),
-        study_name=name,
-        load_if_exists=True,
         directions=["minimize"] * len(setup.objectives),
+        facts=_facts(graph, setup),
     )
-    facts = _facts(graph, setup)
-    if "facts" not in study.user_attrs:
-        study.set_user_attr("facts", facts)
-    _check_facts(study, where, facts)  # another machine may have made the study at the same time
-    return study
 
 
 def _facts(graph: Graph, setup: Setup) -> dict[str, Any]:
-    """Return what all trials of a study share, as JSON has it."""
-    facts = {
+    """Return what all trials of a study share."""
+    return {
         "network": graph.name,
         "shapes": shape_digest(graph)[:16],
         "sources": figure_sources()[:16],
@@ -125,18 +98,6 @@ def _facts(graph: Graph, setup: Setup) -> dict[str, Any]:
         "area": asdict(setup.area_table),
         "energy": asdict(setup.energy_table),
     }
-    return json.loads(json.dumps(facts))
-
-
-def _check_facts(study: optuna.Study, where: str, facts: dict[str, Any]) -> None:
-    known = study.user_attrs["facts"]
-    for key, value in facts.items():
-        if known.get(key) != value:
-            what = "; specification, compiler or models have changed" if key == "sources" else ""
-            raise StudyError(
-                f"study {study.study_name!r} in {where} has {key} {known.get(key)!r}, not {value!r}{what}; "
-                "give another --study"
-            )
 
 
 def _trial(graph: Graph, setup: Setup, chooser: Chooser, trial: Trial) -> list[float]:
@@ -165,6 +126,10 @@ def _trial(graph: Graph, setup: Setup, chooser: Chooser, trial: Trial) -> list[f
     return [getattr(point, OBJECTIVES[name]) for name in setup.objectives]
 
 
+def _done(study: optuna.Study) -> int:
+    return len(finished(study))
+
+
 def _work(where: str, name: str, graph_file: str, setup: Setup, trials: int) -> None:
     """Add trials until the study has as many combinations as wanted (a process of its own)."""
     graph = pickle.loads(Path(graph_file).read_bytes())
@@ -172,8 +137,7 @@ def _work(where: str, name: str, graph_file: str, setup: Setup, trials: int) -> 
         study = open_study(where, name, graph, setup)
     except StudyError as error:
         sys.exit(f"error: {error}")
-    while len(finished(study)) < trials:
-        study.optimize(lambda trial: _trial(graph, setup, study.sampler, trial), n_trials=1)
+    add_trials(study, lambda trial: _trial(graph, setup, study.sampler, trial), trials, done=_done)
 
 
 def explore(
@@ -201,7 +165,7 @@ def explore(
 
     Raises
     ------
-    StudyError
+    sw.study.journal.StudyError
         As :func:`open_study`, or if a process ends before its time.
     """
     study = open_study(where, name, graph, setup)
@@ -218,7 +182,7 @@ def explore(
             while any(worker.is_alive() for worker in workers):
                 for worker in workers:
                     worker.join(_POLL_SECONDS / jobs)
-                progress(len(finished(study)), trials)
+                progress(_done(study), trials)
         finally:
             for worker in workers:
                 worker.terminate()
@@ -229,7 +193,7 @@ def explore(
                 f"{len(failed)} of {jobs} processes failed (exit status {failed[0]}); see their messages.  "
                 "What is finished is kept: the same command continues"
             )
-    _check_facts(study, where, _facts(graph, setup))
+    check_facts(study, where, _facts(graph, setup))
     return study
 
 

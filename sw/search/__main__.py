@@ -13,6 +13,7 @@ from sw.options import add_target_options, count
 from sw.printing import show
 from sw.search.space import Space
 from sw.search.stages import run_export, run_search, run_table, run_train
+from sw.study.command import seed
 from sw.train.checkpoint import CheckpointError
 from sw.train.command import add_run_options
 from sw.train.loop import TrainingError
@@ -20,12 +21,6 @@ from sw.train.loop import TrainingError
 __all__ = ["main", "parser"]
 
 _TRIALS, _RECALIBRATION = 300, 20
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, 0 or more")
-    return int(text)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -120,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--trials", metavar="N", type=count, default=_TRIALS, help="networks to try (default: %(default)s)"
     )
-    search.add_argument("--seed", metavar="N", type=_seed, help="of the choice, 0 or more (default: any)")
+    search.add_argument("--seed", metavar="N", type=seed, help="of the choice, 0 or more (default: any)")
     search.add_argument("--storage", metavar="S", help="file or database URL of the study (default: DIR/study.log)")
     search.add_argument("--study", metavar="NAME", help="its name (default: of accelerator and budget)")
     search.set_defaults(run=run_search)

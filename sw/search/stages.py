@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -23,11 +18,10 @@ from sw.search.greedy import greedy_hybrid
 from sw.search.latency import CycleTable, table_path, whole_cycles
 from sw.search.space import Architecture, Space, SpaceError, Stage
 from sw.search.training import SUPERNET, PictureFacts, Trained, load_supernet, train_supernet
+from sw.study.command import need_packages, save_picture
+from sw.study.command import progress_bar as study_bar
 from sw.train.command import progress_bar, recipe_of, training_pictures
 from sw.train.distributed import processes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["run_export", "run_search", "run_table", "run_train"]
 
@@ -91,26 +85,11 @@ def run_train(options: argparse.Namespace) -> Found:
     return {**record, "weights": str(path), "networks": space.size}, text
 
 
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on a terminal's standard error, and nothing elsewhere."""
-    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def run_table(options: argparse.Namespace) -> Found:
     """Tabulate the cycles of every choice."""
     config = target(options)
     space = load_supernet(options.out).space
-    with _bar("compiling") as progress:
+    with study_bar("compiling") as progress:
         table = CycleTable.build(space, config, progress)
     path = table_path(options.out, config)
     table.save(path)
@@ -137,9 +116,7 @@ def _evaluator(options: argparse.Namespace, trained: Trained) -> Evaluator:
 
 def run_search(options: argparse.Namespace) -> Found:
     """Search, compile the front, and show it beside the baselines."""
-    for module, package in (("optuna", "Optuna"), ("matplotlib", "matplotlib")):
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"the search needs {package}: install rowcast[explore]")
+    need_packages("the search")
     # imported late: Optuna is an extra
     from sw.search.report import csv_text, picture, table_text
     from sw.search.study import Budget, Setup, candidates, front, search
@@ -172,7 +149,7 @@ def run_search(options: argparse.Namespace) -> Found:
     )
     where = options.storage or str(options.out / "study.log")
     name = options.study or f"{table_path(Path(), config).stem.partition('-')[2]}-{options.max_cycles or 'any'}"
-    with _bar("searching") as progress:
+    with study_bar("searching") as progress:
         study = search(where, name, setup, trials=options.trials, progress=progress)
     rows = candidates(study)
     accuracies |= {row["architecture"]: row["accuracy"] for row in rows}
@@ -201,7 +178,7 @@ def run_search(options: argparse.Namespace) -> Found:
     }
     title = f"{len(rows)} of {space.size:.1e} networks on {config.rows}x{config.cols}"
     write_atomic(options.out / "candidates.csv", csv_text([*every, *others]).encode())
-    _save(picture(rows, best, others, title), options.out / "pareto.png")
+    save_picture(picture(rows, best, others, title), options.out / "pareto.png")
     write_atomic(options.out / _RESULT, json.dumps(result, indent=1).encode())
     return result, f"{table_text(best, others)}\nall networks: {options.out}/candidates.csv, picture: pareto.png"
 
@@ -214,12 +191,6 @@ def _baselines(table: CycleTable, space: Space) -> dict[str, Architecture]:
         "greedy": greedy_hybrid(table, space, base),
         "fuse_half": base.with_operators(dict.fromkeys(range(len(base.blocks)), "fuse_half")),
     }
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomic(path, buffer.getvalue())
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hw.spec.config import AcceleratorConfig
-from sw.explore.sampler import Chooser
-from sw.explore.study import StudyError, open_storage
 from sw.search.latency import CycleTable, whole_cycles
 from sw.search.space import Architecture, Space
+from sw.study.joined import add_trials, join_study
+from sw.study.sampler import Chooser
 
 __all__ = ["Budget", "InfeasibleError", "Setup", "candidates", "front", "open_study", "search"]
 
@@ -136,31 +134,17 @@ def open_study(where: str, name: str, setup: Setup) -> Study:
 
     Raises
     ------
-    sw.explore.study.StudyError
+    sw.study.journal.StudyError
         If the storage cannot be used, or the study is of other facts (the first that differs is named).
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     budget = setup.budget
-    study = optuna.create_study(
-        storage=open_storage(where),
+    return join_study(
+        where,
+        name,
         sampler=_Evolution(budget.space, setup.seed),
-        study_name=name,
-        load_if_exists=True,
         directions=["minimize", "maximize"],
+        facts={**budget.table.identity, "max_cycles": budget.max_cycles, **setup.facts},
     )
-    facts = json.loads(json.dumps({**budget.table.identity, "max_cycles": budget.max_cycles, **setup.facts}))
-    if "facts" not in study.user_attrs:
-        for architecture in setup.anchors:
-            study.enqueue_trial(budget.space.chosen(architecture), skip_if_exists=True)
-        study.set_user_attr("facts", facts)
-    known = study.user_attrs["facts"]  # another machine may have made the study at the same time
-    for key in dict.fromkeys((*facts, *known)):
-        if known.get(key) != facts.get(key):
-            raise StudyError(
-                f"study {name!r} in {where} has another {key} ({known.get(key)!r}, not {facts.get(key)!r}); give "
-                f"another --study"
-            )
-    return study
 
 
 def _trial(trial: Trial, setup: Setup, chooser: Chooser) -> tuple[float, float]:
@@ -178,6 +162,17 @@ def _trial(trial: Trial, setup: Setup, chooser: Chooser) -> tuple[float, float]:
     trial.set_user_attr("architecture", str(architecture))
     trial.set_user_attr("over", over)
     return cycles, accuracy
+
+
+def _enqueue(study: Study, setup: Setup) -> None:
+    """Have the anchors tried that are neither known nor waiting: also one whose process was killed."""
+    space, known = setup.budget.space, _known(study)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    queued = [trial.system_attrs["fixed_params"] for trial in waiting]
+    for architecture in dict.fromkeys(setup.anchors):
+        chosen = space.chosen(architecture)
+        if str(architecture) not in known and chosen not in queued:
+            study.enqueue_trial(chosen)
 
 
 def search(
@@ -202,11 +197,14 @@ def search(
     study = open_study(where, name, setup)
     chooser = study.sampler
     assert isinstance(chooser, Chooser)
-    trials = min(trials, setup.budget.space.size)
-    while (done := len(_known(study))) < trials:
-        progress(done, trials)
-        study.optimize(lambda trial: _trial(trial, setup, chooser), n_trials=1)
-    progress(trials, trials)
+    _enqueue(study, setup)
+    add_trials(
+        study,
+        lambda trial: _trial(trial, setup, chooser),
+        min(trials, setup.budget.space.size),
+        done=lambda study: len(_known(study)),
+        progress=progress,
+    )
     return study
 
 

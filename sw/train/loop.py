@@ -233,6 +233,8 @@ def fit(
         lines = old["lines"]
     del old
     with EpochLog(folder, lines, tensorboard=tensorboard and processes.first) as log:
+        if lines and processes.first:
+            log.write()  # a process may have been killed when only the checkpoint was written
         for epoch in range(len(lines), recipe.epochs):
             start = time.monotonic()
             batches = pictures.train.train(epoch, recipe.batch, processes.share)

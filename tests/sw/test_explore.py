@@ -21,10 +21,11 @@ from sw.explore.__main__ import main
 from sw.explore.identity import shape_digest
 from sw.explore.point import evaluate
 from sw.explore.report import csv_text, table_text
-from sw.explore.sampler import combination, finished
 from sw.explore.space import Space
-from sw.explore.study import Setup, StudyError, explore, open_study, points
+from sw.explore.study import Setup, explore, open_study, points
 from sw.model.area import AreaTable
+from sw.study.journal import StudyError
+from sw.study.sampler import combination, finished
 from tests.sw.ir_graphs import Builder, block_net
 
 SPACE = Space(rows=(4, 8), cols=(4, 8), act_kib=(16,), weight_kib=(4, 8), axi_data_width=(64,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from hw.spec.config import preset
-from sw.explore.study import StudyError
 from sw.search.latency import CycleTable, table_identity
 from sw.search.space import Architecture, Space, Stage
 from sw.search.study import Budget, Setup, candidates, front, open_study, search
+from sw.study.journal import StudyError
 
 SPACE = Space(resolution=8, kernels=(3,), expansions=(2, 3), stages=(Stage(8, 1, 1, expand=False), Stage(8, 2, 1)))
 CONFIG = preset("edge8")
@@ -99,6 +100,32 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     assert len(candidates(open_study(where, "net", setup()))) == 8
 
 
+_KILLED = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from tests.sw import test_search_study as t
+def accuracy(architecture):
+    if str(architecture) == {last!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return t.accuracy(architecture)
+t.search({where!r}, "net", t.dataclasses.replace(t.setup(), accuracy=accuracy, anchors=({anchors})), trials=9)
+"""
+
+
+def test_a_killed_search_continues_and_loses_no_anchor(tmp_path: Path) -> None:
+        where, other = str(tmp_path / "s.log"), SPACE.largest.with_operators({0: "fuse_half"})
+    anchors = (SPACE.smallest, SPACE.largest, other)
+    names = f"t.SPACE.smallest, t.SPACE.largest, t.Architecture.parse({str(other)!r})"
+    code = _KILLED.format(root=str(Path(__file__).parents[2]), last=str(SPACE.largest), where=where, anchors=names)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert len(candidates(open_study(where, "net", setup()))) == 1
+    seen: list[Architecture] = []
+    study = search(where, "net", dataclasses.replace(setup(seen=seen), anchors=anchors), trials=9)
+    assert len(candidates(study)) == 9 and len(seen) == 8
+    assert set(seen[:2]) == {SPACE.largest, other}
+
+
 @pytest.mark.parametrize(
     ("other", "key"),
     [
@@ -111,7 +138,7 @@ def test_another_search_is_refused(other: Setup, key: str, tmp_path: Path) -> No
     where = str(tmp_path / "s.log")
     open_study(where, "net", setup(supernet="a"))
     open_study(where, "net", setup(supernet="a"))
-    with pytest.raises(StudyError, match=f"has another {key}"):
+    with pytest.raises(StudyError, match=rf"study 'net' .* has {key} .* give another --study"):
         open_study(where, "net", other)
 
 

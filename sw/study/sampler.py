@@ -1,4 +1,4 @@
-"""The next accelerator of an exploration: by evolution, or one that is still missing."""
+"""What a study tries next: by evolution, or a combination that is still missing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 __all__ = ["FINISHED", "Chooser", "combination", "finished"]
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-"""A trial that has a point, or an accelerator that cannot be built or does not take the network."""
+"""States of a trial whose combination has values, or cannot have any."""
 
 _POPULATION = 24
-"""Accelerators per generation of NSGA-II."""
+"""Trials per generation of NSGA-II."""
 
 
 def combination(chosen: Mapping[str, Any]) -> Hashable:
