@@ -76,13 +76,13 @@ def test_two_processes_are_killed_and_go_on(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_torchrun_trains_a_supernet_in_mixed_precision(data: Path, tmp_path: Path) -> None:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sw.search", "train"]
-    options = ["--data", str(data), "--out", str(tmp_path / "out"), *OPTIONS, "--precision", "bf16"]
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), *OPTIONS, "--precision", "bf16", "--epochs", "1"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, *command, *options], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the largest has top-1") == 1
     for run in ("largest", "all"):
-        assert [line["epoch"] for line in read_log(tmp_path / "out" / run / "log.csv")] == [1, 2]
+        assert [line["epoch"] for line in read_log(tmp_path / "out" / run / "log.csv")] == [1]
         identity = read_checkpoint(tmp_path / "out" / run / "last.pt")["run"]
         assert (identity["processes"], identity["precision"]) == (2, "bf16")
 
