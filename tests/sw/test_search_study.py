@@ -113,7 +113,7 @@ t.search({where!r}, "net", t.dataclasses.replace(t.setup(), accuracy=accuracy, a
 
 
 def test_a_killed_search_continues_and_loses_no_anchor(tmp_path: Path) -> None:
-        where, other = str(tmp_path / "s.log"), SPACE.largest.with_operators({0: "fuse_half"})
+    where, other = str(tmp_path / "s.log"), SPACE.largest.with_operators({0: "fuse_half"})
     anchors = (SPACE.smallest, SPACE.largest, other)
     names = f"t.SPACE.smallest, t.SPACE.largest, t.Architecture.parse({str(other)!r})"
     code = _KILLED.format(root=str(Path(__file__).parents[2]), last=str(SPACE.largest), where=where, anchors=names)
