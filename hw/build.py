@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.emit import EmitError
+from hw.errors import exit_status
 from hw.generate import add_configuration, config_from_args
 from hw.soc.boards import BOARDS, RESOURCES, board
-from hw.soc.errors import BuildError, ToolError
 from hw.soc.flow import Options, build
 from hw.soc.project import Request
-from hw.spec.config import ConfigError
 
 __all__ = ["main"]
 
@@ -86,35 +84,15 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+def _run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    args = _parser().parse_args(argv)
 
     def tell(stage: str) -> None:
         if not args.quiet:
             print(f"[{time.perf_counter() - start:6.1f} s] {stage}", file=sys.stderr, flush=True)
 
-    try:
-        request = _request(args)
-        options = Options(not args.no_synth, not args.no_pnr, args.seed, args.allow_timing_failure)
-        out = args.out or Path("build") / args.board
-        figures = build(request, out, options, tell)
-    except KeyboardInterrupt:
-        print("hw.build: interrupted; finished stages are kept", file=sys.stderr)
-        return 130
-    except ConfigError as error:
-        print(f"hw.build: invalid configuration: {error}", file=sys.stderr)
-        return 2
-    except BuildError as error:
-        print(f"hw.build: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"hw.build: cannot write {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except (EmitError, ToolError) as error:
-        print(f"hw.build: {error}", file=sys.stderr)
-        return 1
+    options = Options(not args.no_synth, not args.no_pnr, args.seed, args.allow_timing_failure)
+    figures = build(_request(args), args.out or Path("build") / args.board, options, tell)
     print(json.dumps(figures) if args.json else table(figures))
     if figures.get("timing_met") is False:
         print(
@@ -124,6 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 0 if args.allow_timing_failure else TIMING_STATUS
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = _parser().parse_args(argv)
+    return exit_status("hw.build", lambda: _run(args), kept="finished stages are kept")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.hdl._nir import Netlist
 from amaranth.lib import wiring
 
+from hw.errors import ToolError
 from hw.port_names import rename_ports
 from hw.shared import Emitter
 from hw.yosys import YosysError, run_yosys
@@ -42,7 +43,7 @@ _ZERO_WIDTH = re.compile(r"^  wire width 0 .*\n\n?|^connect \\\S+ \{ *\}\n", re.
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 
 
-class EmitError(RuntimeError):
+class EmitError(ToolError):
     """Yosys refused the netlist; the message is its own."""
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
-from hw.emit import EmitError, emit
+from hw.emit import emit
+from hw.errors import exit_status
 from hw.pe import PE
 from hw.row import Row
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
@@ -181,7 +182,7 @@ def _top(side: str, plain: Mapping[str, _Port], stos: Mapping[str, _Port], tied:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0 proven, 1 not proven, 2 Yosys failed."""
+    """Run the command line; return the exit status: 0 proven, 1 not proven or Yosys failed."""
     parser = argparse.ArgumentParser(
         prog="python -m hw.equivalence",
         description="Prove with Yosys that PE and row with ST-OS, in GEMM mode, are the plain PE and row.",
@@ -190,11 +191,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", choices=list(PRESETS), default="tiny", help="configuration (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args(argv)
-    try:
-        proofs = prove_all(preset(options.preset))
-    except (YosysError, EmitError) as error:
-        print(f"hw.equivalence: {error}", file=sys.stderr)
-        return 2
+    return exit_status("hw.equivalence", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    proofs = prove_all(preset(options.preset))
     if options.json:
         print(json.dumps({"proofs": [{**asdict(proof), "holds": proof.holds} for proof in proofs]}))
     else:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hw.report.errors import ToolError
+from hw.errors import ToolError
 from hw.report.liberty import Liberty
 from hw.report.synthesis import netlist_text, synthesise
 from hw.report.yosys_run import MEMORIES
@@ -48,7 +48,7 @@ def gate_verilog(
 
     Raises
     ------
-    hw.report.errors.ToolError
+    hw.errors.ToolError
         If Yosys refuses the design or the library.
     ValueError
         If no module matches a pattern.

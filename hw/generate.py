@@ -16,9 +16,10 @@ from typing import Any
 
 from hw.constraints import timing_constraints
 from hw.docs_gen import registers_markdown
-from hw.emit import EmitError, emit, tool_versions
+from hw.emit import emit, tool_versions
+from hw.errors import RequestError, exit_status
 from hw.spec import csr, isa
-from hw.spec.config import LIMITS, PRESETS, SUB_BANKS, AcceleratorConfig, ConfigError, preset
+from hw.spec.config import LIMITS, PRESETS, SUB_BANKS, AcceleratorConfig, preset
 from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE, write_atomic
 
@@ -239,29 +240,16 @@ def artifact_table(artifacts: Sequence[Artifact], out: Path) -> str:
     return "\n".join(["ARTIFACTS", *lines])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 1 if the tools failed, 2 if the request is wrong."""
+def _run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    args = _parser().parse_args(argv)
     if not 0 < args.clock_mhz < float("inf"):
-        print(f"hw.generate: --clock-mhz {args.clock_mhz:g} must be more than 0 and finite", file=sys.stderr)
-        return 2
+        raise RequestError(f"--clock-mhz {args.clock_mhz:g} must be more than 0 and finite")
 
     def tell(stage: str) -> None:
         print(f"[{time.perf_counter() - start:5.1f} s] {stage}", file=sys.stderr)
 
-    try:
-        config = config_from_args(args)
-        artifacts = generate(config, args.out, clock_mhz=args.clock_mhz, progress=None if args.quiet else tell)
-    except ConfigError as error:
-        print(f"hw.generate: invalid configuration: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"hw.generate: cannot write {args.out}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except EmitError as error:
-        print(f"hw.generate: {error}", file=sys.stderr)
-        return 1
+    config = config_from_args(args)
+    artifacts = generate(config, args.out, clock_mhz=args.clock_mhz, progress=None if args.quiet else tell)
     seconds = time.perf_counter() - start
     if args.json:
         files = [dataclasses.asdict(item) for item in artifacts]
@@ -273,6 +261,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(artifact_table(artifacts, args.out))
         print(f"\nconfiguration {config.hash_hex}, {seconds:.1f} s")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, 1 if the tools failed, 2 if the request is wrong."""
+    args = _parser().parse_args(argv)
+    return exit_status("hw.generate", lambda: _run(args))
 
 
 if __name__ == "__main__":

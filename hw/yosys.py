@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from hw.errors import ToolError
+
 __all__ = ["YosysError", "run_yosys", "yosys_command"]
 
 _RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_pass(c, d) for c in sys.argv[1:]]"
 
 
-class YosysError(RuntimeError):
+class YosysError(ToolError):
     """Yosys ended a run; the message is its own.
 
     Parameters

@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hw.emit import EmitError
+from hw.errors import ToolError
 from hw.gates import gate_verilog
 from hw.generate import accelerator_verilog
-from hw.report.errors import ReportError, ToolError
 from hw.report.liberty import Liberty
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
 from hw.spec.isa import Region
@@ -162,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick = BuildOptions(quick=True)
         with netlist_backend(config, gates, options=quick) as netlist, VerilatorBackend(config) as rtl:
             runs = [compare(case, netlist, rtl) for case in cases]
-    except (ReportError, ToolError, EmitError, ToolchainError, SimulationError, ValueError) as error:
+    except (ToolError, ToolchainError, SimulationError, ValueError) as error:
         print(f"sim.netlist: {error}", file=sys.stderr)
         return 2
     equal = all(not run.differences for run in runs)

@@ -24,11 +24,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hw.emit import EmitError
+from hw.errors import ToolError
 from hw.gates import gate_verilog
 from hw.generate import TOP, accelerator_verilog
 from hw.report.cell_energy import Library, read_energies
-from hw.report.errors import ReportError, ToolError
 from hw.report.liberty import Liberty
 from hw.report.synthesis import synthesise
 from hw.spec.config import PRESETS, AcceleratorConfig, preset
@@ -217,7 +216,7 @@ def measure(
 
     Raises
     ------
-    ReportError, ToolError, ToolchainError, SimulationError
+    RequestError, ToolError, ToolchainError, SimulationError
         If the library does not tell energies, or a tool fails.
     """
     library: Library = read_energies(liberty)
@@ -299,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one, case, execs in zip(configs, cases, found, strict=True):
             wanted = chosen_windows(execs, KINDS, same)
             layers += measure(one, case, wanted, liberty, mhz=options.mhz, modules=options.modules, progress=tell)
-    except (ReportError, ToolError, EmitError, ToolchainError, SimulationError, ValueError) as error:
+    except (ToolError, ToolchainError, SimulationError, ValueError) as error:
         print(f"sim.power: {error}", file=sys.stderr)
         return 2
     report = {

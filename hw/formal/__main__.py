@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hw.errors import RequestError, exit_status
 from hw.formal.blocks import BLOCKS
-from hw.formal.netlist import FormalError
 from hw.formal.trace import write_vcd
 from hw.formal.verify import Report, verify
 
@@ -21,7 +21,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hw.formal",
         description="Prove properties of queues, tokens and AXI ports, or search for counterexamples.",
-        epilog="Exit status: 0; 1 if a property is violated or a cover statement not reached; 2 for a wrong request.",
+        epilog="Exit status: 0; 1 if a property is violated, a cover statement not reached or a tool failed; 2 for a "
+        "wrong request.",
     )
     parser.add_argument("blocks", nargs="*", metavar="BLOCK", help=f"all if none is named: {', '.join(BLOCKS)}")
     parser.add_argument("--depth", type=int, metavar="N", help="cycles searched from reset (default: the block's own)")
@@ -47,18 +48,24 @@ def table(reports: Sequence[Report]) -> str:
     return "\n".join([*lines, "", f"{len(reports)} blocks, {counts}, {sum(r.seconds for r in reports):.1f} s"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    args = _parser().parse_args(argv)
-    if args.list:
-        print("\n".join(f"{block.name}: assumes {block.assumes}" for block in BLOCKS.values()))
-        return 0
+def _json(reports: Sequence[Report]) -> str:
+    blocks = [
+        {
+            "block": report.block,
+            "assumes": report.assumes,
+            "seconds": round(report.seconds, 2),
+            "properties": [{"name": item.name, "result": item.result, "how": item.how} for item in report.findings],
+        }
+        for report in reports
+    ]
+    return json.dumps({"good": all(report.good for report in reports), "blocks": blocks})
+
+
+def _run(args: argparse.Namespace) -> int:
     if unknown := [name for name in args.blocks if name not in BLOCKS]:
-        print(f"hw.formal: no block {unknown[0]!r}; there are {', '.join(BLOCKS)}", file=sys.stderr)
-        return 2
+        raise RequestError(f"no block {unknown[0]!r}; there are {', '.join(BLOCKS)}")
     if args.depth is not None and args.depth < 1:
-        print(f"hw.formal: --depth {args.depth}: at least 1 cycle must be searched", file=sys.stderr)
-        return 2
+        raise RequestError(f"--depth {args.depth}: at least 1 cycle must be searched")
     start = time.perf_counter()
     reports = []
     for name in args.blocks or BLOCKS:
@@ -67,38 +74,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not args.quiet:
                 print(f"[{time.perf_counter() - start:5.1f} s] {name}: {text}", file=sys.stderr)
 
-        try:
-            report = verify(
-                BLOCKS[name], depth=args.depth, prove=not args.no_prove, pdr=not args.no_pdr, tell=tell
-            )
-            for finding in report.findings:
-                if finding.trace:
-                    path = args.out / f"{name}-{finding.name}.vcd"
-                    write_vcd(finding.trace, path)
-                    finding.how += f"; {path}"
-        except FormalError as error:
-            print(f"hw.formal: {name}: {error}", file=sys.stderr)
-            return 2
-        except OSError as error:
-            print(f"hw.formal: cannot write {args.out}: {error.strerror or error}", file=sys.stderr)
-            return 2
+        report = verify(BLOCKS[name], depth=args.depth, prove=not args.no_prove, pdr=not args.no_pdr, tell=tell)
+        for finding in report.findings:
+            if finding.trace:
+                path = args.out / f"{name}-{finding.name}.vcd"
+                write_vcd(finding.trace, path)
+                finding.how += f"; {path}"
         reports.append(report)
-    if args.json:
-        blocks = [
-            {
-                "block": report.block,
-                "assumes": report.assumes,
-                "seconds": round(report.seconds, 2),
-                "properties": [
-                    {"name": item.name, "result": item.result, "how": item.how} for item in report.findings
-                ],
-            }
-            for report in reports
-        ]
-        print(json.dumps({"good": all(report.good for report in reports), "blocks": blocks}))
-    else:
-        print(table(reports))
+    print(_json(reports) if args.json else table(reports))
     return 0 if all(report.good for report in reports) else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = _parser().parse_args(argv)
+    if args.list:
+        print("\n".join(f"{block.name}: assumes {block.assumes}" for block in BLOCKS.values()))
+        return 0
+    return exit_status("hw.formal", lambda: _run(args))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from amaranth.hdl import ClockDomain, Fragment, Signal, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
+from hw.errors import ToolError
 from hw.yosys import YosysError, run_yosys
 
-__all__ = ["FormalError", "Netlist", "netlist"]
+__all__ = ["Netlist", "netlist"]
 
 _TO_BTOR = (
     "read_rtlil {folder}/design.il",
@@ -44,10 +45,6 @@ _ASSERT = re.compile(
 )
 _CHECK = re.compile(r'^(  cell \$check )\S+(?=\n    parameter \\FORMAT "(\w+)")', re.MULTILINE)
 CHECK_PREFIX = "check:"
-
-
-class FormalError(RuntimeError):
-    """The engines cannot run: a tool is missing or refuses its input; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def netlist(harness: wiring.Component, *, aiger: Collection[str] = ()) -> Netlis
 
     Raises
     ------
-    FormalError
+    ToolError
         If Yosys refuses the design.
     """
     raw = _rtlil(harness)
@@ -108,7 +105,7 @@ def netlist(harness: wiring.Component, *, aiger: Collection[str] = ()) -> Netlis
         try:
             run_yosys(line.replace("{folder}", folder) for line in script)
         except YosysError as error:
-            raise FormalError(f"Yosys cannot read the harness: {error}") from None
+            raise ToolError(f"Yosys cannot read the harness: {error}") from None
         return Netlist(
             btor=(place / "design.btor").read_text(),
             cover=(place / "cover.btor").read_text(),

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from hw.formal.netlist import FormalError
+from hw.errors import RequestError, ToolError
 
 __all__ = ["abc_program", "proved"]
 
@@ -17,14 +17,14 @@ def abc_program() -> Path:
 
     Raises
     ------
-    FormalError
+    RequestError
         If the package has none.
     """
     spec = importlib.util.find_spec("pyosys")
     folder = Path(spec.origin).parent if spec and spec.origin else Path("pyosys")
     program = folder / "yosys-abc"
     if not program.exists():
-        raise FormalError(f"no ABC at {program}: install pyosys from its wheel, or run with --no-pdr")
+        raise RequestError(f"no ABC at {program}: install pyosys from its wheel, or run with --no-pdr")
     return program
 
 
@@ -38,7 +38,7 @@ def proved(aiger: bytes, seconds: int) -> bool:
             command = [str(abc_program()), "-c", script]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode or "has failed" in done.stdout:
-                raise FormalError(f"ABC failed: {(done.stderr or done.stdout)[-500:].strip()}")
+                raise ToolError(f"ABC failed: {(done.stderr or done.stdout)[-500:].strip()}")
             if "Property proved." in done.stdout:
                 return True
             if "was asserted in frame" in done.stdout:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from hw.formal.netlist import FormalError
+from hw.errors import RequestError, ToolError
 from hw.formal.system import System
 
 __all__ = ["Failure", "Trace", "Unrolling", "bitwuzla", "bounded", "covered", "inductive"]
@@ -26,11 +26,11 @@ _COMPARE = {
 
 
 def bitwuzla() -> ModuleType:
-    """Return the solver's module; raise :class:`FormalError` with the way out if it is not installed."""
+    """Return the solver's module; raise :class:`hw.errors.RequestError` with the way out if it is not installed."""
     try:
         import bitwuzla
     except ImportError as error:
-        raise FormalError(
+        raise RequestError(
             f"the SMT solver Bitwuzla cannot be imported ({error}): install it with pip install 'rowcast[formal]'"
         ) from None
     return bitwuzla
@@ -110,13 +110,13 @@ class Unrolling:
         if node.op in _COMPARE:
             return self._bit(tm.mk_term(getattr(kind, _COMPARE[node.op]), args))
         if node.op not in _BINARY:
-            raise FormalError(f"BTOR2 operation {node.op!r} is not known")
+            raise ToolError(f"BTOR2 operation {node.op!r} is not known")
         return tm.mk_term(getattr(kind, _BINARY[node.op]), args)
 
     def _constant(self, number: int) -> int:
         node = self.system.nodes[abs(number)]
         if node.op != "value" or number < 0:
-            raise FormalError(f"initial value {number} is no constant")
+            raise ToolError(f"initial value {number} is no constant")
         return node.numbers[0]
 
     def _arg(self, number: int, frame: dict[int, Any]) -> Any:
@@ -145,7 +145,7 @@ class Unrolling:
         self.solver.assert_formula(goal)
         result = self.solver.check_sat()
         if result == self.bz.Result.UNKNOWN:
-            raise FormalError("the SMT solver gave up")
+            raise ToolError("the SMT solver gave up")
         return bool(result == self.bz.Result.SAT)
 
     def leave(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from hw.formal.netlist import CHECK_PREFIX, FormalError
+from hw.errors import ToolError
+from hw.formal.netlist import CHECK_PREFIX
 
 __all__ = ["Node", "System", "read_btor"]
 
@@ -93,7 +94,7 @@ def read_btor(text: str) -> System:
         number, op, rest = int(words[0]), words[1], words[2:]
         if op == "sort":
             if rest[0] != "bitvec":
-                raise FormalError(f"BTOR2 line {line!r}: only bit vectors are read")
+                raise ToolError(f"BTOR2 line {line!r}: only bit vectors are read")
             widths[number] = int(rest[1])
         elif op in ("init", "next"):
             (system.init if op == "init" else system.next)[int(rest[1])] = int(rest[2])

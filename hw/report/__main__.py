@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -9,14 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw.report.errors import ReportError, ToolError
+from hw.errors import RequestError, exit_status
 from hw.report.liberty import Liberty
 from hw.report.measure import Options, measure
 from hw.report.options import configurations, parser
 from hw.report.picture import check_plot, picture
 from hw.report.tables import csv_text, markdown, overview, table, tables
 from hw.report.timing import find_sta
-from hw.spec.config import ConfigError
 from hw.spec.program import write_atomic
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 def _check_folder(option: str, path: Path | None) -> None:
     if path is not None and (not path.parent.is_dir() or path.is_dir()):
-        raise ReportError(f"{option} {path}: not a file in an existing folder")
+        raise RequestError(f"{option} {path}: not a file in an existing folder")
 
 
 def _show(text: str) -> None:
@@ -35,8 +35,7 @@ def _show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(argv: Sequence[str] | None) -> None:
-    args = parser().parse_args(argv)
+def _run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
 
     def tell(text: str) -> None:
@@ -46,7 +45,7 @@ def _run(argv: Sequence[str] | None) -> None:
     configs = configurations(args)
     if args.sta:
         if args.liberty is None:
-            raise ReportError("--sta needs the cells' delays: name a library with --liberty")
+            raise RequestError("--sta needs the cells' delays: name a library with --liberty")
         find_sta()
     for option, path in (("--csv", args.csv), ("--plot", args.plot)):
         _check_folder(option, path)
@@ -75,28 +74,13 @@ def _run(argv: Sequence[str] | None) -> None:
         _show(json.dumps(named if len(named) > 1 else named[0], indent=2))
     else:
         _show(page if args.markdown else text)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 if the tools failed, 2 if the request is wrong."""
-    try:
-        _run(argv)
-    except ConfigError as error:
-        print(f"hw.report: invalid configuration: {error}", file=sys.stderr)
-        return 2
-    except ReportError as error:
-        print(f"hw.report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"hw.report: {error.filename or 'a temporary file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except ToolError as error:
-        print(f"hw.report: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("hw.report: interrupted; modules that were finished are kept", file=sys.stderr)
-        return 130
-    return 0
+    args = parser().parse_args(argv)
+    return exit_status("hw.report", lambda: _run(args), kept="modules that were finished are kept")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from hw.report.errors import ReportError
+from hw.errors import RequestError
 from hw.report.liberty import Liberty
 
 __all__ = ["SLOPE_NS", "CellEnergy", "Library", "read_energies"]
@@ -75,13 +75,13 @@ def read_energies(liberty: Liberty) -> Library:
 
     Raises
     ------
-    ReportError
+    RequestError
         If the library has no supply voltage, or no internal energies or leakage at all.
     """
     root = _parse(liberty.text)
     top = next(root.all("library"))
     if "nom_voltage" not in top.values:
-        raise ReportError(f"{liberty.file} has no nom_voltage, which energies need: take another corner's file")
+        raise RequestError(f"{liberty.file} has no nom_voltage, which energies need: take another corner's file")
     amount, unit = top.values.get("capacitive_load_unit", "1,pf").replace('"', "").split(",")
     femto = float(amount) * {"ff": 1.0, "pf": 1000.0}[unit.strip().lower()]
     leak = top.values.get("leakage_power_unit", "1nW")
@@ -90,7 +90,7 @@ def read_energies(liberty: Liberty) -> Library:
     templates = {group.name: group.values for group in top.all("power_lut_template")}
     cells = {cell.name: _cell(cell, templates, femto, nano) for cell in top.all("cell")}
     if not any(any(energies) for cell in cells.values() for _, energies in cell.internal.values()):
-        raise ReportError(f"{liberty.file} has no internal_power tables: power needs a library with them")
+        raise RequestError(f"{liberty.file} has no internal_power tables: power needs a library with them")
     return Library(cells, float(top.values["nom_voltage"]))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from hw.report.errors import ToolError
+from hw.errors import ToolError
 from hw.report.liberty import Liberty
 from hw.report.synthesis import Mapped
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hw.report.errors import ReportError
+from hw.errors import RequestError
 
 __all__ = ["Liberty"]
 
@@ -54,25 +54,25 @@ class Liberty:
 
         Raises
         ------
-        ReportError
+        RequestError
             If the file is missing, damaged or no library, or if it has no flip-flop.
         """
         where = f"--liberty {path}"
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            raise ReportError(f"{where}: no such file") from None
+            raise RequestError(f"{where}: no such file") from None
         except OSError as error:
-            raise ReportError(f"{where}: cannot be read ({error.strerror})") from None
+            raise RequestError(f"{where}: cannot be read ({error.strerror})") from None
         if path.suffix == ".gz" or data[:2] == b"\x1f\x8b":
             try:
                 data = gzip.decompress(data)
             except (OSError, EOFError, zlib.error) as error:
-                raise ReportError(f"{where}: not a whole gzip file ({error})") from None
+                raise RequestError(f"{where}: not a whole gzip file ({error})") from None
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            raise ReportError(f"{where}: not text, so no Liberty file") from None
+            raise RequestError(f"{where}: not text, so no Liberty file") from None
         return cls.parse(text, path.name, where)
 
     @classmethod
@@ -80,9 +80,9 @@ class Liberty:
         """Return the library in a text; errors (see :meth:`read`) begin with `where`."""
         bare = _COMMENT.sub(" ", text)
         if (head := _LIBRARY.search(bare)) is None:
-            raise ReportError(f"{where}: no Liberty file (it has no 'library (name) {{')")
+            raise RequestError(f"{where}: no Liberty file (it has no 'library (name) {{')")
         if (opened := bare.count("{")) != (closed := bare.count("}")):
-            raise ReportError(f"{where}: {opened} braces open and {closed} close: the file is cut off or damaged")
+            raise RequestError(f"{where}: {opened} braces open and {closed} close: the file is cut off or damaged")
         heads = list(_CELL.finditer(bare))
         areas, flipflop = {}, False
         for this, following in itertools.zip_longest(heads, heads[1:]):
@@ -91,10 +91,10 @@ class Liberty:
                 try:
                     areas[this[1]] = float(area[1])
                 except ValueError:
-                    raise ReportError(f"{where}: cell {this[1]}: area {area[1]!r} is no number") from None
+                    raise RequestError(f"{where}: cell {this[1]}: area {area[1]!r} is no number") from None
             flipflop |= _FLIPFLOP.search(body) is not None
         if not areas:
-            raise ReportError(f"{where}: no cell has an area")
+            raise RequestError(f"{where}: no cell has an area")
         if not flipflop:
-            raise ReportError(f"{where}: no cell is a flip-flop (group 'ff'): the accelerator cannot be built from it")
+            raise RequestError(f"{where}: no cell is a flip-flop (group 'ff'): the accelerator cannot be built from it")
         return cls(head[1], file, text, areas)

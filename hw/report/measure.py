@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hw.emit import EmitError, tool_versions
+from hw.emit import tool_versions
 from hw.generate import TOP, accelerator_verilog
 from hw.report.cache import Store, sources_hash
-from hw.report.errors import ToolError
 from hw.report.hierarchy import Hierarchy, family
 from hw.report.liberty import Liberty
 from hw.report.synthesis import Mapped, Progress, netlist_text, synthesise
@@ -113,10 +112,7 @@ def _method(options: Options) -> dict[str, Any]:
 
 def _design(config: AcceleratorConfig, options: Options, progress: Progress) -> _Design:
     progress("generating")
-    try:
-        verilog = accelerator_verilog(config)
-    except EmitError as error:
-        raise ToolError(str(error)) from None
+    verilog = accelerator_verilog(config)
     store = Store("modules", active=options.cached)
     modules = synthesise(verilog, options.liberty, flat=options.flat, store=store, progress=progress)
     return _Design(modules, Hierarchy(modules, TOP, options.liberty))

@@ -7,8 +7,8 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from hw.errors import RequestError
 from hw.generate import add_configuration
-from hw.report.errors import ReportError
 from hw.spec.config import AcceleratorConfig, preset
 
 __all__ = ["configurations", "parser"]
@@ -43,13 +43,13 @@ def configurations(args: argparse.Namespace) -> dict[str, AcceleratorConfig]:
 
     Raises
     ------
-    ReportError
+    RequestError
         If both a manifest and presets are named.
     hw.spec.config.ConfigError
         If a configuration is invalid or unknown.
     """
     if args.config and args.preset:
-        raise ReportError("--config and --preset: only one of them can be where configurations start")
+        raise RequestError("--config and --preset: only one of them can be where configurations start")
     if args.config:
         bases = {"": AcceleratorConfig.from_manifest(args.config)}
     else:

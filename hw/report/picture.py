@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.report.errors import ReportError
+from hw.errors import RequestError
 from hw.report.hierarchy import family
 
 __all__ = ["FORMATS", "check_plot", "picture"]
@@ -18,13 +18,13 @@ _SHOWN = 8
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a picture that could not be made, with :class:`ReportError`."""
+    """Refuse a picture that could not be made, with :class:`RequestError`."""
     if path.suffix not in FORMATS:
-        raise ReportError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}")
+        raise RequestError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}")
     try:
         import matplotlib  # noqa: F401 - whether it loads is the question
     except ImportError:
-        raise ReportError("--plot needs matplotlib: pip install 'rowcast[plot]'") from None
+        raise RequestError("--plot needs matplotlib: pip install 'rowcast[plot]'") from None
 
 
 def picture(reports: Sequence[dict[str, Any]], names: Sequence[str], suffix: str) -> bytes:

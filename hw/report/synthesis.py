@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from hw.errors import ToolError
 from hw.generate import TOP
 from hw.report.cache import Store, sources_hash
-from hw.report.errors import ToolError
 from hw.report.liberty import Liberty
 from hw.report.yosys_run import MEMORIES, MULTIPLIER, PROGRESS, Job
 

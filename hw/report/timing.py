@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hw.report.errors import ReportError, ToolError
+from hw.errors import RequestError, ToolError
 from hw.report.liberty import Liberty
 
 __all__ = ["LongestPath", "find_sta", "longest_path", "sta_version"]
@@ -56,9 +56,9 @@ class LongestPath:
 
 
 def find_sta() -> str:
-    """Return the path of OpenSTA's program; raise :class:`ReportError` if it is not installed."""
+    """Return the path of OpenSTA's program; raise :class:`RequestError` if it is not installed."""
     if (program := shutil.which("sta")) is None:
-        raise ReportError(
+        raise RequestError(
             "--sta needs OpenSTA, but there is no program 'sta' in PATH: install it (Debian: apt-get install opensta; "
             "sources: https://github.com/The-OpenROAD-Project/OpenSTA), or leave out --sta for abc's estimate"
         )
@@ -85,7 +85,7 @@ def longest_path(netlist: str, top: str, liberty: Liberty) -> LongestPath:
 
     Raises
     ------
-    ReportError
+    RequestError
         If OpenSTA is not installed.
     ToolError
         If it fails, or finds no path.

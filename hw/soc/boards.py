@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from hw.soc.errors import BuildError
+from hw.errors import RequestError
 from hw.spec.config import PRESETS, AcceleratorConfig
 
 __all__ = ["BOARDS", "LIGHTS", "RESOURCES", "Board", "Pin", "board"]
@@ -62,14 +62,14 @@ class Board:
 
         Raises
         ------
-        BuildError
+        RequestError
             If the package is not installed.
         """
         module, name = self.platform
         try:
             return getattr(importlib.import_module(module), name)
         except ImportError as error:
-            raise BuildError(f"board {self.name}: {error}; it comes with pip install 'rowcast[boards]'") from None
+            raise RequestError(f"board {self.name}: {error}; it comes with pip install 'rowcast[boards]'") from None
 
     def pins(self) -> list[Pin]:
         """Return the pins in use: clock, reset if there is one, serial line, LEDs."""
@@ -139,10 +139,10 @@ def board(name: str) -> Board:
 
     Raises
     ------
-    BuildError
+    RequestError
         If there is none of that name.
     """
     try:
         return BOARDS[name]
     except KeyError:
-        raise BuildError(f"no board {name!r}; there are {', '.join(BOARDS)}") from None
+        raise RequestError(f"no board {name!r}; there are {', '.join(BOARDS)}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from hw.soc.errors import BuildError
+from hw.errors import RequestError
 
 __all__ = ["Dividers", "ecp5_pll", "ecp5_verilog", "xc7_mmcm", "xc7_verilog"]
 
@@ -31,7 +31,7 @@ def _best(given: float, wanted: float, candidates: list[Dividers], name: str) ->
 
     best = min(candidates, key=cost, default=None)
     if best is None or abs(best.mhz / wanted - 1) > _TOLERANCE:
-        raise BuildError(
+        raise RequestError(
             f"clock {wanted:g} MHz cannot be made of {given:g} MHz by {name}"
             + (f"; the nearest is {best.mhz:g} MHz" if best else "")
             + ": choose another --clock-mhz"
@@ -45,7 +45,7 @@ def ecp5_pll(given: float, wanted: float) -> Dividers:
 
     Raises
     ------
-    BuildError
+    RequestError
         If no setting comes within 1 %.
     """
     candidates = [
@@ -66,7 +66,7 @@ def xc7_mmcm(given: float, wanted: float) -> Dividers:
 
     Raises
     ------
-    BuildError
+    RequestError
         If no setting comes within 1 %.
     """
     candidates = [

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hw.emit import tool_versions
+from hw.errors import RequestError
 from hw.soc.boards import RESOURCES, Board
-from hw.soc.errors import BuildError
 from hw.soc.project import SYSTEM, TOP, Request, project_files
 from hw.soc.tools import Progress, find_tool, run_tool, synthesise, tool_version
 from hw.spec.program import write_atomic
@@ -50,7 +50,7 @@ def build(request: Request, out: Path, options: Options, progress: Progress) -> 
 
     Raises
     ------
-    BuildError
+    RequestError
         If the design does not fit, or a tool is missing.
     ToolError
         If a tool fails.
@@ -173,14 +173,14 @@ def xc7_cells(cells: dict[str, int]) -> dict[str, int]:
 
 
 def check_fit(board: Board, used: dict[str, int]) -> None:
-    """Raise :class:`BuildError` if a part has less than is used."""
+    """Raise :class:`RequestError` if a part has less than is used."""
     over = [
         f"{used[name]:,} of {has:,} {name}"
         for name, has in zip(RESOURCES, board.available, strict=True)
         if used[name] > has
     ]
     if over:
-        raise BuildError(
+        raise RequestError(
             f"the design does not fit {board.title}: it takes {', '.join(over)}. Lower --rows and --cols (dsps, luts), "
             f"--act-kib, --weight-kib, --param-entries or --memory-kib (brams)"
         )
@@ -226,7 +226,7 @@ def _routed(report: dict[str, Any], wanted: float) -> dict[str, Any]:
     """Return the figures of nextpnr's report: the slowest clock beside what it was asked for, and cells."""
     clocks = {name: (item["achieved"], item["constraint"]) for name, item in report["fmax"].items()}
     if not clocks:
-        raise BuildError("nextpnr reports no clock: the design is empty")
+        raise RequestError("nextpnr reports no clock: the design is empty")
     worst = min(clocks, key=lambda name: clocks[name][0] / clocks[name][1])
     used = {name: report["utilization"].get(cell, {}).get("used", 0) for name, cell in _NEXTPNR_CELLS.items()}
     paths = [item for item in report["critical_paths"] if worst in item["from"] and worst in item["to"]]

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from hw.emit import emit
+from hw.errors import RequestError
 from hw.soc.boards import LIGHTS, Board, Pin
 from hw.soc.clocking import Dividers, ecp5_pll, ecp5_verilog, xc7_mmcm, xc7_verilog
-from hw.soc.errors import BuildError
 from hw.soc.soc import Soc, bit_clocks_for
 from hw.soc.uart import MIN_BIT_CLOCKS
 from hw.spec.config import AcceleratorConfig
@@ -34,7 +34,7 @@ class Request:
 
     Raises
     ------
-    BuildError
+    RequestError
         If the clock or the rate cannot be made, or the configuration does not suit a board.
     """
 
@@ -46,13 +46,13 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.memory_kib < 1 or self.memory_kib > 1 << 20:
-            raise BuildError(f"--memory-kib {self.memory_kib} must be from 1 to {1 << 20}")
+            raise RequestError(f"--memory-kib {self.memory_kib} must be from 1 to {1 << 20}")
         if self.config.reset_low:
-            raise BuildError("--reset-low: the reset of a board's system is its own; leave this out")
+            raise RequestError("--reset-low: the reset of a board's system is its own; leave this out")
         if not (math.isfinite(self.clock_mhz) and self.clock_mhz > 0):
-            raise BuildError(f"--clock-mhz {self.clock_mhz:g} must be positive")
+            raise RequestError(f"--clock-mhz {self.clock_mhz:g} must be positive")
         if self.bit_clocks < MIN_BIT_CLOCKS:
-            raise BuildError(f"--baud {self.baud}: a bit takes at least {MIN_BIT_CLOCKS} cycles of the clock")
+            raise RequestError(f"--baud {self.baud}: a bit takes at least {MIN_BIT_CLOCKS} cycles of the clock")
 
     @property
     def dividers(self) -> Dividers:
@@ -75,7 +75,7 @@ class Request:
         try:
             return bit_clocks_for(self.clock_hz, self.baud)
         except ValueError as error:
-            raise BuildError(f"--baud: {error}") from None
+            raise RequestError(f"--baud: {error}") from None
 
 
 def system_verilog(request: Request) -> str:

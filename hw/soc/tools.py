@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hw.soc.errors import BuildError, ToolError
+from hw.errors import RequestError, ToolError
 from hw.yosys import yosys_command
 
 __all__ = ["Progress", "find_tool", "run_tool", "synthesise", "tool_version"]
@@ -29,19 +29,19 @@ def find_tool(name: str) -> str:
 
     Raises
     ------
-    BuildError
+    RequestError
         If it is not installed.
     """
     variable = name.upper().replace("-", "_")
     if named := os.environ.get(variable):
         if found := shutil.which(named):
             return found
-        raise BuildError(f"{variable}={named} is no program")
+        raise RequestError(f"{variable}={named} is no program")
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     for candidate in (name, f"yowasp-{name}"):
         if found := shutil.which(candidate, path=places):
             return found
-    raise BuildError(
+    raise RequestError(
         f"{name} is not installed: pip install 'rowcast[boards]' brings yowasp-{name}, or set {variable} to a program"
     )
 

@@ -5,32 +5,29 @@ from __future__ import annotations
 import ctypes
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from hw.emit import emit
 from hw.soc.soc import Soc
 from hw.spec.config import AcceleratorConfig
 from hw.spec.link import GAP_BITS
 from sim.verilator.build import BuildOptions, build_library
+from sim.verilator.compiled import TEXT, U64, Compiled, Prototypes
 
 __all__ = ["SocModel"]
 
 _HARNESS = Path(__file__).parent / "harness"
-_U32, _U64, _PTR = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
-_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "create": (_PTR, (_U32,)),
-    "destroy": (None, (_PTR,)),
-    "put": (None, (_PTR, ctypes.c_char_p, _U64)),
-    "step": (None, (_PTR, _U64)),
-    "now": (_U64, (_PTR,)),
-    "quiet": (_U64, (_PTR,)),
-    "framing_errors": (_U64, (_PTR,)),
-    "take": (_U64, (_PTR, ctypes.c_char_p, _U64)),
+_PROTOTYPES: Prototypes = {
+    "put": (None, (TEXT, U64)),
+    "step": (None, (U64,)),
+    "now": (U64, ()),
+    "quiet": (U64, ()),
+    "framing_errors": (U64, ()),
+    "take": (U64, (TEXT, U64)),
 }
 _ROOM = 4096  # bytes taken at once
 
 
-class SocModel:
+class SocModel(Compiled):
     """The SoC of a board with on-chip memory; one clock, one UART.
 
     Parameters
@@ -62,13 +59,10 @@ class SocModel:
         with tempfile.TemporaryDirectory(prefix="rowcast-") as folder:
             source = Path(folder) / "soc.v"
             source.write_text(emit(Soc(config, memory_bytes, clock_hz=clock_hz, bit_clocks=bit_clocks)))
-            library = ctypes.CDLL(str(build_library([source], BuildOptions(harness=_HARNESS), cache=cache)))
-        self._functions = {name: getattr(library, f"rb_{name}") for name in _PROTOTYPES}
-        for name, (result, arguments) in _PROTOTYPES.items():
-            self._functions[name].restype, self._functions[name].argtypes = result, arguments
+            library = build_library([source], BuildOptions(harness=_HARNESS), cache=cache)
+        super().__init__(library, "rb_", _PROTOTYPES, bit_clocks)
         self._bit_clocks = bit_clocks
         self._buffer = ctypes.create_string_buffer(_ROOM)
-        self._handle: int | None = self._functions["create"](bit_clocks)
 
     def exchange(self, data: bytes, cycles: int = 4096) -> bytes:
         """Put bytes on the wire to the SoC after those still there, run some cycles, return what it has sent."""
@@ -98,14 +92,3 @@ class SocModel:
     def framing_errors(self) -> int:
         """Bytes that the SoC has sent without a proper start or stop bit."""
         return int(self._call("framing_errors"))
-
-    def close(self) -> None:
-        """Free the model."""
-        if self._handle is not None:
-            self._functions["destroy"](self._handle)
-            self._handle = None
-
-    def _call(self, name: str, *arguments: object) -> Any:
-        if self._handle is None:
-            raise RuntimeError("the model has been closed")
-        return self._functions[name](self._handle, *arguments)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from sim.verilator.compiled import INT, POINTER, TEXT, U32, U64, Compiled, Prototypes
 
 __all__ = ["EVENT_DTYPE", "LATENCY", "ControlPortError", "Model", "Outcome"]
 
@@ -19,32 +20,29 @@ LATENCY = 64
 EVENT_DTYPE = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("unit", "u1"), ("kind", "u1"), ("unused", "u1", 2)])
 """One trace event: cycle, instruction index, unit (:class:`hw.spec.isa.Queue`), kind (0 start, 1 done)."""
 
-_U32, _U64, _INT, _PTR = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
-_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "create": (_PTR, ()),
-    "destroy": (None, (_PTR,)),
-    "power_on": (None, (_PTR,)),
-    "configure": (None, (_PTR, _U32, _U32, _U32, ctypes.c_double, _U64)),
-    "map": (_PTR, (_PTR, _U64, _U64)),
-    "unmap_all": (None, (_PTR,)),
-    "fault": (None, (_PTR, _U64, _U64, _INT, _INT)),
-    "csr_read": (_INT, (_PTR, _U32, ctypes.POINTER(_U32))),
-    "csr_write": (_INT, (_PTR, _U32, _U32)),
-    "run": (_INT, (_PTR, _U64)),
-    "step": (None, (_PTR, _U64)),
-    "irq": (_INT, (_PTR,)),
-    "now": (_U64, (_PTR,)),
-    "outstanding": (_U32, (_PTR,)),
-    "read_beats": (_U64, (_PTR,)),
-    "write_beats": (_U64, (_PTR,)),
-    "failure_count": (_U64, (_PTR,)),
-    "failure_text": (ctypes.c_char_p, (_PTR,)),
-    "clear_failures": (None, (_PTR,)),
-    "event_count": (_U64, (_PTR,)),
-    "events": (_PTR, (_PTR,)),
-    "clear_events": (None, (_PTR,)),
-    "open_waves": (_INT, (_PTR, ctypes.c_char_p, _U64, _U64)),
-    "close_waves": (None, (_PTR,)),
+_PROTOTYPES: Prototypes = {
+    "power_on": (None, ()),
+    "configure": (None, (U32, U32, U32, ctypes.c_double, U64)),
+    "map": (POINTER, (U64, U64)),
+    "unmap_all": (None, ()),
+    "fault": (None, (U64, U64, INT, INT)),
+    "csr_read": (INT, (U32, ctypes.POINTER(U32))),
+    "csr_write": (INT, (U32, U32)),
+    "run": (INT, (U64,)),
+    "step": (None, (U64,)),
+    "irq": (INT, ()),
+    "now": (U64, ()),
+    "outstanding": (U32, ()),
+    "read_beats": (U64, ()),
+    "write_beats": (U64, ()),
+    "failure_count": (U64, ()),
+    "failure_text": (TEXT, ()),
+    "clear_failures": (None, ()),
+    "event_count": (U64, ()),
+    "events": (POINTER, ()),
+    "clear_events": (None, ()),
+    "open_waves": (INT, (TEXT, U64, U64)),
+    "close_waves": (None, ()),
 }
 
 
@@ -60,8 +58,10 @@ class ControlPortError(RuntimeError):
     """The control port did not answer, or answered with an error response."""
 
 
-class Model:
+class Model(Compiled):
     """One instance of a compiled model with its memory; several may live beside each other.
+
+    After :meth:`close`, regions returned by :meth:`map` are invalid.
 
     Parameters
     ----------
@@ -70,30 +70,7 @@ class Model:
     """
 
     def __init__(self, library: Path) -> None:
-        loaded = ctypes.CDLL(str(library))
-        self._functions: dict[str, Callable[..., Any]] = {}
-        for name, (result, arguments) in _PROTOTYPES.items():
-            function = getattr(loaded, f"rc_{name}")
-            function.restype, function.argtypes = result, arguments
-            self._functions[name] = function
-        self._handle = self._functions["create"]()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close waves and free the model; regions returned by :meth:`map` are invalid afterwards."""
-        if self._handle is not None:
-            self._functions["destroy"](self._handle)
-            self._handle = None
-
-    def _call(self, name: str, *arguments: object) -> Any:
-        if self._handle is None:
-            raise RuntimeError("the model has been closed")
-        return self._functions[name](self._handle, *arguments)
+        super().__init__(library, "rc_", _PROTOTYPES)
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +135,7 @@ class Model:
 
     def read_csr(self, addr: int) -> int:
         """Read a register over AXI4-Lite; raise :class:`ControlPortError` on an error response."""
-        data = _U32()
+        data = U32()
         self._check(self._call("csr_read", addr, ctypes.byref(data)), "read", addr)
         return data.value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hw.errors import RequestError
 from hw.report.cell_energy import read_energies
-from hw.report.errors import ReportError
 from hw.report.liberty import Liberty
 
 TEXT = """
@@ -45,7 +45,7 @@ def test_energies_are_means_at_the_slope() -> None:
 
 
 def test_a_library_without_energies_is_refused() -> None:
-    with pytest.raises(ReportError, match=r"small\.lib has no nom_voltage"):
+    with pytest.raises(RequestError, match=r"small\.lib has no nom_voltage"):
         read_energies(liberty(TEXT.replace("nom_voltage : 1.5;", "")))
-    with pytest.raises(ReportError, match="no internal_power tables"):
+    with pytest.raises(RequestError, match="no internal_power tables"):
         read_energies(liberty(TEXT.replace("internal_power", "other")))

@@ -11,10 +11,11 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.errors import ToolError
 from hw.formal import __main__ as command
 from hw.formal.blocks import BLOCKS
 from hw.formal.harness import Block, reach, require, suppose
-from hw.formal.netlist import FormalError, netlist
+from hw.formal.netlist import netlist
 from hw.formal.solver import Failure, bounded, covered, inductive
 from hw.formal.system import read_btor
 from hw.formal.trace import write_vcd
@@ -123,7 +124,7 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 def test_an_unreadable_harness_is_an_error() -> None:
-    with pytest.raises(FormalError, match="array|only bit vectors"):
+    with pytest.raises(ToolError, match="array|only bit vectors"):
         read_btor("1 sort bitvec 4\n2 sort array 1 1\n")
 
 

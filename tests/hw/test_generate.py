@@ -104,7 +104,7 @@ def test_refusals(options: list[str], reason: str, tmp_path: Path, capsys: pytes
 def test_unwritable_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert gen.main([*TINY, "--quiet", "--out", str(tmp_path / "file" / "build")]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert "cannot read or write" in capsys.readouterr().err
 
 
 def test_every_field_has_an_option_with_help() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hw.emit import emit
+from hw.errors import RequestError, ToolError
 from hw.report import __main__ as command
 from hw.report import measure as measuring
 from hw.report.cache import Store
-from hw.report.errors import ReportError, ToolError
 from hw.report.hierarchy import Hierarchy, family
 from hw.report.liberty import Liberty
 from hw.report.synthesis import Mapped, netlist_text, synthesise
@@ -105,7 +105,7 @@ def test_library_is_read(tmp_path: Path) -> None:
 def test_unusable_libraries_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.lib"
     path.write_bytes(data)
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(RequestError, match=message):
         Liberty.read(path)
 
 
@@ -233,7 +233,7 @@ def test_failure_of_opensta() -> None:
 
 def test_missing_opensta_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ReportError, match="no program 'sta' in PATH: install it"):
+    with pytest.raises(RequestError, match="no program 'sta' in PATH: install it"):
         find_sta()
 
 
