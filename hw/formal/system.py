@@ -83,7 +83,7 @@ def read_btor(text: str) -> System:
 
     Raises
     ------
-    FormalError
+    ToolError
         For array sorts and anything else that Yosys does not write once memories are registers.
     """
     system, widths = System(), {}

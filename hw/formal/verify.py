@@ -98,7 +98,7 @@ def verify(
 
     Raises
     ------
-    hw.formal.netlist.FormalError
+    hw.errors.RequestError, hw.errors.ToolError
         If a tool is missing or refuses its input.
     """
     start = time.perf_counter()
