@@ -10,9 +10,10 @@ from collections import OrderedDict
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FuSeConv2d", "Init", "Variant", "middle_column", "middle_row"]
+__all__ = ["FuSeConv2d", "Init", "Variant", "convolve", "middle_column", "middle_row"]
 
 Variant = Literal["half", "full"]
 Init = Literal["random", "middle"]
@@ -28,6 +29,29 @@ def middle_column(kernel: Tensor) -> Tensor:
     """Return the middle column of depthwise kernels: (C, 1, K, K) to (C, 1, K, 1)."""
     middle = kernel.shape[3] // 2
     return kernel[:, :, :, middle : middle + 1]
+
+
+def convolve(x: Tensor, row: Tensor, column: Tensor, stride: tuple[int, int], variant: Variant) -> Tensor:
+    """Return FuSeConv's two branches before normalisation, concatenated, from KxK depthwise convolutions.
+
+    The filters become the middle row or column of KxK kernels that are zero elsewhere, which is the same function.
+    CPU libraries have quick depthwise kernels for square filters on all channels, not for flat ones on some.
+
+    Parameters
+    ----------
+    x
+        (N, C, H, W).
+    row, column
+        Filters (rows, 1, 1, K) and (columns, 1, K, 1).
+    stride, variant
+        Of the layer.
+    """
+    half = row.shape[3] // 2
+    flat, upright = F.pad(row, (0, 0, half, half)), F.pad(column, (half, half, 0, 0))
+    if variant == "half":
+        return F.conv2d(x, torch.cat([flat, upright]), None, stride, half, groups=x.shape[1])
+    both = [F.conv2d(x, kernel, None, stride, half, groups=x.shape[1]) for kernel in (flat, upright)]
+    return torch.cat(both, 1)
 
 
 class FuSeConv2d(nn.Module):

@@ -16,19 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sw.nn.convert import convert, depthwise_blocks
-from sw.nn.fuse import FuSeConv2d, Variant
+from sw.nn.fuse import FuSeConv2d, Variant, convolve
 
 __all__ = ["Operator", "ScaffoldConv2d", "collapse", "scaffold", "scaffold_layers"]
 
 Operator = Literal["depthwise", "fuse"]
 
+_NORMALISATION = ("weight", "bias", "running_mean", "running_var")
 
-def _normalisation(like: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
-    """Return a normalisation of some channels of another one, with their parameters and statistics."""
-    count = len(range(*channels.indices(like.num_features)))
-    result = nn.BatchNorm2d(count, like.eps, like.momentum).to(like.weight)
+
+def _normalisation(like: nn.BatchNorm2d, channels: Tensor) -> nn.BatchNorm2d:
+    """Return a normalisation of the given channels of another one, with their parameters and statistics."""
+    result = nn.BatchNorm2d(len(channels), like.eps, like.momentum).to(like.weight)
     with torch.no_grad():
-        for name in ("weight", "bias", "running_mean", "running_var"):
+        for name in _NORMALISATION:
             getattr(result, name).copy_(getattr(like, name)[channels])
     return result
 
@@ -71,9 +72,9 @@ class ScaffoldConv2d(nn.Module):
         places = torch.eye(k * k, device=conv.weight.device).view(k, k, k * k)
         self.adapter_row = nn.Parameter(places[k // 2].clone())
         self.adapter_column = nn.Parameter(places[:, k // 2].clone())
-        self.bn_depthwise = _normalisation(bn, slice(0, channels))
-        self.bn_row = _normalisation(bn, self.rows)
-        self.bn_column = _normalisation(bn, self.columns)
+        self.bn_depthwise = _normalisation(bn, torch.arange(channels))
+        both = torch.cat([torch.arange(channels)[part] for part in (self.rows, self.columns)])
+        self.bn_fuse = _normalisation(bn, both)
         self.act = activation if activation is not None else nn.Identity()
 
     def filters(self) -> tuple[Tensor, Tensor]:
@@ -84,21 +85,18 @@ class ScaffoldConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C or 2C, ceil(H / stride_y), ceil(W / stride_x))."""
-        half = self.kernel_size // 2
         if self.operator == "depthwise":
+            half = self.kernel_size // 2
             y = F.conv2d(x, self.kernel, None, self.stride, half, groups=self.channels)
             y = self.act(self.bn_depthwise(y))
             return torch.cat([y, y], 1) if self.variant == "full" else y
-        row, column = self.filters()
-        horizontal = F.conv2d(x[:, self.rows], row, None, self.stride, (0, half), groups=len(row))
-        vertical = F.conv2d(x[:, self.columns], column, None, self.stride, (half, 0), groups=len(column))
-        return torch.cat([self.act(self.bn_row(horizontal)), self.act(self.bn_column(vertical))], 1)
+        return self.act(self.bn_fuse(convolve(x, *self.filters(), (self.stride[0], self.stride[1]), self.variant)))
 
     @torch.no_grad()
     def folded(self) -> FuSeConv2d:
         """Return the FuSe form as a plain layer: same function, filters instead of kernel and matrices."""
         activation = None if isinstance(self.act, nn.Identity) else copy.deepcopy(self.act)
-        bn = self.bn_row
+        bn = self.bn_fuse
         result = FuSeConv2d(
             self.channels,
             self.kernel_size,
@@ -108,11 +106,12 @@ class ScaffoldConv2d(nn.Module):
             eps=bn.eps,
             momentum=bn.momentum,
         ).to(self.kernel)
-        for branch, weight, norm in zip(
-            (result.row, result.column), self.filters(), (self.bn_row, self.bn_column), strict=True
-        ):
+        split = len(range(*self.rows.indices(self.channels)))
+        parts = slice(0, split), slice(split, None)
+        for branch, weight, part in zip((result.row, result.column), self.filters(), parts, strict=True):
             branch.conv.weight.copy_(weight)
-            branch.bn.load_state_dict(norm.state_dict())
+            for name in _NORMALISATION:
+                getattr(branch.bn, name).copy_(getattr(bn, name)[part])
         return result.train(self.training)
 
     def extra_repr(self) -> str:

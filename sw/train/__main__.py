@@ -12,6 +12,7 @@ import torch
 from sw.nn import zoo
 from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of
 from sw.train.command import main as run_main
+from sw.train.joint import joined
 from sw.train.objective import Distillation, Labels
 from sw.train.recipe import LR_BATCH
 
@@ -41,9 +42,8 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
     if (options.teacher is None) != (options.teacher_weights is None):
         raise ValueError("--teacher and --teacher-weights belong together")
     recipe = recipe_of(options)
-    model = zoo.create(
-        options.network, width=options.width, resolution=recipe.resolution or None, classes=classes
-    ).train()
+    plain = zoo.create(options.network, width=options.width, resolution=recipe.resolution or None, classes=classes)
+    model = joined(plain.train())
     if options.teacher is None:
         return Setup(options.network, classes, model, Labels(recipe.label_smoothing), {"method": "labels"})
     teacher = open_teacher(options.teacher, options.teacher_weights, options, classes).to(device)

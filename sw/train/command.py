@@ -26,6 +26,7 @@ from sw.printing import show
 from sw.train.checkpoint import CheckpointError
 from sw.train.data import TrainingPictures, open_pictures
 from sw.train.distributed import Processes, processes
+from sw.train.joint import separated
 from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
 from sw.train.recipe import RECIPES, Recipe, RecipeError
@@ -225,13 +226,14 @@ def _export(setup: Setup, options: argparse.Namespace, result: Result, descripti
     resolution = recipe_of(options).resolution or None
     with torch.device("meta"):  # for its layers only
         like = zoo.create(setup.name, width=options.width, resolution=resolution, classes=setup.classes)
-    _own_normalisation(result.model, like)
+    model = separated(result.model)
+    _own_normalisation(model, like)
     last = result.lines[-1]
     summary = {
         "network": setup.name,
         "width": options.width,
         "classes": setup.classes,
-        "parameters": parameters(result.model),
+        "parameters": parameters(model),
         "top1": last["top1"],
         "epochs": int(last["epoch"]),
         "seconds": sum(line["seconds"] for line in result.lines),
@@ -241,7 +243,7 @@ def _export(setup: Setup, options: argparse.Namespace, result: Result, descripti
         "torch": torch.__version__,
         "command": shlex.join(["python", "-m", *sys.orig_argv[2:]]) if "-m" in sys.orig_argv[:2] else None,
     }
-    save_weights(result.model, options.out / WEIGHTS, summary)
+    save_weights(model, options.out / WEIGHTS, summary)
     return {**summary, "weights": str(options.out / WEIGHTS)}
 
 

@@ -87,7 +87,7 @@ def measure(model: nn.Module, pictures: Loader, processes: Processes, *, batch: 
     model.eval()
     counts = torch.zeros(2, dtype=torch.float64, device=processes.device)
     for images, labels in pictures.test(batch, processes.share):
-        best = model(images.to(processes.device)).argmax(1).cpu()
+        best = model(images.to(processes.device, memory_format=torch.channels_last)).argmax(1).cpu()
         counts += torch.tensor([int((best == labels).sum()), len(labels)], device=processes.device)
     model.train(training)
     right, total = processes.total(counts).tolist()
@@ -101,7 +101,7 @@ class _Run:
         self, model: nn.Module, recipe: Recipe, objective: Objective, processes: Processes, precision: Precision
     ) -> None:
         _set_normalisation(model, recipe)
-        self.model = model.to(processes.device)
+        self.model = model.to(processes.device, memory_format=torch.channels_last)
         self.recipe, self.objective, self.processes, self.precision = recipe, objective, processes, precision
         self.optimiser = _optimiser(self.model, recipe)
         self.average = _averaged(self.model, recipe.ema)
@@ -138,7 +138,8 @@ class _Run:
             moment = epoch + step / steps
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, moment)
-            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            labels = labels.to(device, non_blocking=True)
             self.objective.begin(self.model, moment / recipe.epochs, generator)
             with torch.autocast(device.type, kind, enabled=kind is not None):
                 logits = self.parallel(images)

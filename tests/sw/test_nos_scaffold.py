@@ -38,9 +38,8 @@ def scramble(model: nn.Module) -> None:
     for layer in scaffold_layers(model):
         nn.init.normal_(layer.adapter_row, 0, 0.5)
         nn.init.normal_(layer.adapter_column, 0, 0.5)
-        for bn in (layer.bn_row, layer.bn_column):
-            nn.init.uniform_(bn.weight, 0.5, 1.5)
-            nn.init.normal_(bn.running_mean, 0, 0.2)
+        nn.init.uniform_(layer.bn_fuse.weight, 0.5, 1.5)
+        nn.init.normal_(layer.bn_fuse.running_mean, 0, 0.2)
 
 
 @pytest.mark.parametrize(("name", "resolution"), NETWORKS)
@@ -112,9 +111,7 @@ def test_both_forms_train_the_same_kernel():
         (layer(images) ** 3).mean().backward()
         gradients[operator] = {name for name, value in layer.named_parameters() if value.grad is not None}
     assert gradients["depthwise"] == {"kernel", "bn_depthwise.weight", "bn_depthwise.bias"}
-    assert gradients["fuse"] == {"kernel", "adapter_row", "adapter_column"} | {
-        f"bn_{branch}.{name}" for branch in ("row", "column") for name in ("weight", "bias")
-    }
+    assert gradients["fuse"] == {"kernel", "adapter_row", "adapter_column", "bn_fuse.weight", "bn_fuse.bias"}
 
 
 def test_filters_are_the_matrices_times_the_kernels():

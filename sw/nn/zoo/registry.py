@@ -142,6 +142,14 @@ _NETWORKS: dict[str, _Network] = {
         resolution=32,
         classes=10,
     ),
+    "mobilenet_v2_cifar_s2": _Network(
+        lambda w, r, n, fused: MobileNetV2(w, n, mobilenet_v2.SMALLER_STRIDES),
+        mobilenet_v2.BLOCKS,
+        "torchvision mobilenet_v2",
+        _CIFAR10,
+        resolution=32,
+        classes=10,
+    ),
 }
 
 
