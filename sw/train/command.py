@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import json
 import shlex
@@ -25,7 +26,7 @@ from sw.options import count
 from sw.printing import show
 from sw.train.checkpoint import CheckpointError
 from sw.train.data import TrainingPictures, open_pictures
-from sw.train.distributed import Processes, processes
+from sw.train.distributed import Processes, ProcessError, processes
 from sw.train.joint import separated
 from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
@@ -45,6 +46,8 @@ __all__ = [
 
 WEIGHTS = "weights.npz"
 """Name of the trained weights in a run's folder."""
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EPILOG = (
     "Interrupted, the same command continues with the epoch that was not finished.  Many GPUs: "
@@ -332,10 +335,13 @@ def main(
     except KeyboardInterrupt:
         print(f"interrupted; the same command continues {options.out}", file=sys.stderr)
         return 130
-    except (CheckpointError, TrainingError) as error:
+    except (CheckpointError, TrainingError, ProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (ValueError, RecipeError, OSError) as error:
+    except OSError as error:
+        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        return 1 if error.errno in _NO_SPACE else 2
+    except (ValueError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if found:

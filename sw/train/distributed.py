@@ -14,7 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sw.train.data import Share
 
-__all__ = ["Processes", "processes"]
+__all__ = ["ProcessError", "Processes", "processes"]
+
+
+class ProcessError(RuntimeError):
+    """Another process of the run ended, or cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def processes(device: str | None = None) -> Iterator[Processes]:
     ------
     ValueError
         If a GPU is asked for and there is none, or there are fewer than processes on this machine.
+    ProcessError
+        Out of the context: if another process ended, which says why itself.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -86,5 +92,10 @@ def processes(device: str | None = None) -> Iterator[Processes]:
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Processes(Share(rank, world), place)
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo raises plain RuntimeErrors
+            reason = str(error).partition("\n")[0]
+            raise ProcessError(f"process {rank} of {world} lost the others ({reason})") from None
+        raise
     finally:
         dist.destroy_process_group()

@@ -10,7 +10,13 @@ from sw.nn.fuse import FuSeConv2d
 from sw.nn.zoo.layers import initialise
 from sw.nos.scaffold import ScaffoldConv2d, collapse, scaffold, scaffold_layers
 
-NETWORKS = [("mobilenet_v2_cifar", 32), ("mobilenet_v3_small", 48), ("mnasnet_b1", 32), ("efficientnet_lite0", 40)]
+NETWORKS = [
+    ("mobilenet_v1_cifar", 32),
+    ("mobilenet_v2_cifar", 32),
+    ("mobilenet_v3_small", 48),
+    ("mnasnet_b1", 32),
+    ("efficientnet_lite0", 40),
+]
 
 
 def network(name: str, resolution: int) -> nn.Module:

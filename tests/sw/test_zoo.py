@@ -36,7 +36,7 @@ PUBLISHED = {
     "efficientnet_edgetpu_s": 5_438_392,
     "resnet50": 25_557_032,
     "mobilenet_v2_cifar": 2_236_682,  # MobileNetV2's, with 10 classes
-    "mobilenet_v2_cifar_s2": 2_236_682,
+    "mobilenet_v1_cifar": 3_217_226,  # MobileNetV1's, with 10 classes
 }
 """Parameters that torchvision and timm state for the networks whose names these have."""
 
@@ -49,7 +49,7 @@ STATES = {
     "efficientnet_lite0": ("blocks.0.0.conv_pw.weight", "blocks.6.0.conv_pwl.weight", "conv_head.weight", "bn2.bias"),
     "efficientnet_edgetpu_s": ("blocks.0.0.conv_exp.weight", "blocks.5.1.bn3.weight", "conv_head.weight"),
     "mobilenet_v2_cifar": ("features.0.0.weight", "features.17.conv.3.bias", "classifier.1.bias"),
-    "mobilenet_v2_cifar_s2": ("features.0.0.weight", "features.17.conv.3.bias", "classifier.1.bias"),
+    "mobilenet_v1_cifar": ("conv_stem.weight", "blocks.3.5.conv_pw.weight", "blocks.4.1.bn2.bias", "classifier.weight"),
     "resnet50": ("bn1.bias", "layer1.0.downsample.1.bias", "layer4.2.conv3.weight", "fc.bias"),
 }
 

@@ -8,7 +8,7 @@ Sources: Howard et al., arXiv 1704.04861, table 1; TensorFlow's ``models/officia
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sw.nn.zoo.layers import Activation, divisible, same_padding
 
-__all__ = ["EDGETPU_S", "LITE0", "MOBILENET_V1", "EfficientNet", "Family", "Stage"]
+__all__ = ["EDGETPU_S", "LITE0", "MOBILENET_V1", "MOBILENET_V1_SMALL", "EfficientNet", "Family", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ MOBILENET_V1 = Family(
     head=None,
     plain_separable=True,
 )
+MOBILENET_V1_SMALL = replace(MOBILENET_V1, stages=(*MOBILENET_V1.stages[:-1], Stage("separable", 2, 3, 1, 1024)))
+"""For pictures of 32 x 32, which the published strides would shrink to a point: the last maps are 2 x 2."""
+
 LITE0 = Family(
     (
         Stage("separable", 1, 3, 1, 16),

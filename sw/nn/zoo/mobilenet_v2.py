@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sw.nn.zoo.layers import conv_norm, divisible
 
-__all__ = ["BLOCKS", "SMALLER_STRIDES", "SMALL_STRIDES", "STRIDES", "MobileNetV2"]
+__all__ = ["BLOCKS", "SMALL_STRIDES", "STRIDES", "MobileNetV2"]
 
 # table 2: expansion, channels, repeats
 _STAGES = (
@@ -28,9 +28,6 @@ STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)
 
 SMALL_STRIDES = (1, 1, 2, 2, 2, 1, 1, 1)
 """For pictures of 32 x 32, which the published strides would shrink to a point: the last maps are 4 x 4."""
-
-SMALLER_STRIDES = (2, *SMALL_STRIDES[1:])
-"""A quarter of the work of SMALL_STRIDES, for training without a GPU; the last maps are 2 x 2."""
 
 
 class InvertedResidual(nn.Module):

@@ -142,10 +142,10 @@ _NETWORKS: dict[str, _Network] = {
         resolution=32,
         classes=10,
     ),
-    "mobilenet_v2_cifar_s2": _Network(
-        lambda w, r, n, fused: MobileNetV2(w, n, mobilenet_v2.SMALLER_STRIDES),
-        mobilenet_v2.BLOCKS,
-        "torchvision mobilenet_v2",
+    "mobilenet_v1_cifar": _Network(
+        lambda w, r, n, fused: EfficientNet(efficientnet.MOBILENET_V1_SMALL, w, r, n),
+        efficientnet.MOBILENET_V1_SMALL.blocks,
+        "timm mobilenetv1_100",
         _CIFAR10,
         resolution=32,
         classes=10,
