@@ -26,7 +26,7 @@ from sw.options import count
 from sw.printing import show
 from sw.train.checkpoint import CheckpointError
 from sw.train.data import TrainingPictures, open_pictures
-from sw.train.distributed import Processes, ProcessError, processes
+from sw.train.distributed import ProcessError, Processes, processes
 from sw.train.joint import separated
 from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
