@@ -145,6 +145,17 @@ def power(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site in build/docs; run the slow examples of its pages too (arguments: only pytest, with them)."""
+    interpreter = python(session)
+    if not session.posargs:
+        site = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/docs"]
+        session.run(interpreter, *site, external=True)
+    tests = session.posargs or ["-q", "tests/docs"]
+    session.run(interpreter, "-m", "pytest", *tests, env={"ROWCAST_EXAMPLES": "all"}, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure CPU time of generation, then networks' cycles beside their targets (arguments: only these, with them)."""
     interpreter = python(session)

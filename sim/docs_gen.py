@@ -1,6 +1,6 @@
 """Reference of all commands, from the parsers that read their arguments.
 
-``python -m sim.docs_gen`` writes ``docs/commands.md``.  A test compares the file with the parsers, so that none can drift.
+``python -m sim.docs_gen`` writes ``docs/commands.md``.  A test compares the file with the parsers: none can drift.
 What follows from the specification alone is written by :mod:`hw.docs_gen`.
 """
 
