@@ -151,7 +151,7 @@ def docs(session: nox.Session) -> None:
     if not session.posargs:
         site = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/docs"]
         session.run(interpreter, *site, external=True)
-    tests = session.posargs or ["-q", "tests/docs"]
+    tests = session.posargs or ["-q", "tests/docs", "tests/test_documents.py"]
     session.run(interpreter, "-m", "pytest", *tests, env={"ROWCAST_EXAMPLES": "all"}, external=True)
 
 

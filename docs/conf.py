@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -26,6 +27,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "nu
 exclude_patterns = ["data"]
 templates_path = ["templates"]
 nitpicky = True
+nitpick_ignore = [("py:class", "dict[str")]  # half of an annotation that Sphinx cannot read
 
 html_theme = "furo"
 html_title = f"Rowcast {release}"
@@ -72,5 +74,6 @@ def without_page(
 
 
 def setup(app: Sphinx) -> None:
-    """Connect what is above."""
+    """Connect what is above; forget pages of modules that an earlier build had."""
+    shutil.rmtree(Path(app.srcdir) / "generated", ignore_errors=True)
     app.connect("missing-reference", without_page)

@@ -204,6 +204,8 @@ def document(rows: Sequence[Row], missing: Mapping[Case, str], targets: Targets)
     text = [
         "# Cycles of whole networks",
         "",
+        "<!-- not run: whole networks on RTL take an hour -->",
+        "",
         f"    {COMMAND}                              # this page's table, after the benchmark of generation",
         f"    {COMMAND} -- --markdown docs/cycles.md # this page",
         "",

@@ -23,13 +23,8 @@ from tests.document_examples import PAGES, ROOT, Example, examples, run_page
 GENERATED = {*hardware_documents.documents(), *command_documents.documents()}
 MARKS = {"run", "run: docs"} if os.environ.get("ROWCAST_EXAMPLES") == "all" else {"run"}
 EXAMPLES = [example for page in PAGES if page.name not in GENERATED for example in examples(page)]
-OTHERS = {
-    "--lint-only": "Verilator",
-    "--nproc-per-node": "torchrun",
-    "--board=ulx3s": "openFPGALoader",
-    "--no-deps": "pip",
-}
-"""Options of programs that are not the project's."""
+OTHERS = {"--lint-only", "--nproc-per-node", "--no-deps"}
+"""Options of Verilator, torchrun and pip."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
@@ -87,10 +82,13 @@ def test_options_in_the_text_are_options(page: Path) -> None:
     """Every `--option` that a page mentions belongs to a command that the page names."""
     text = page.read_text()
     named = [module for module in commands() if re.search(rf"(?<![\w.]){re.escape(module)}(?!\w)", text)]
-    known = {option for module in named for option in options_of(module)} | OTHERS.keys() | {"--help"}
+    known = {option for module in named for option in options_of(module)} | OTHERS | {"--help"}
+    scripts = re.findall(r"bench/\w+\.py", text) + ["bench/peers.py"] * ("nox -s bench-peers" in text)
+    for script in scripts:
+        known |= set(re.findall(r"\"(--[a-z][\w-]*)\"", (ROOT / script).read_text()))
     for span in re.findall(r"`([^`\n]*--[^`\n]*)`", text):
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span):
-            assert option in known or any(option in other for other in OTHERS), f"{page.name}: {option}"
+            assert option in known, f"{page.name}: {option}"
 
 
 @cache
