@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 import itertools
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -102,7 +103,7 @@ def _meaning(action: argparse.Action) -> str:
     default = action.default
     if "default" not in text and default not in (None, False, True, argparse.SUPPRESS) and action.option_strings:
         text += f" (default: {default})"
-    return _code(text) + (" **required**" if action.required and action.option_strings else "")
+    return _code(text.replace(f"{ROOT}{os.sep}", "")) + (" **required**" if action.required and action.option_strings else "")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterable[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.docs_gen import parser_of
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(path for top in ("hw", "sw", "sim", "tests", "bench") for path in (ROOT / top).rglob("*.py"))
@@ -188,10 +190,12 @@ def stages_of(module: str, rest: str) -> list[str]:
 
 @cache
 def options_of(module: str, *stage: str) -> set[str]:
-    """Return the long options that a tool's --help lists, or that of one of its stages."""
-    command = [sys.executable, "-m", module, *stage, "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(re.findall(r"--[a-z][\w-]*", shown.stdout))
+    """Return the long options of a tool, or of one of its stages."""
+    parser = parser_of(module)
+    for name in stage:
+        (stages,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+        parser = stages[name]
+    return {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
