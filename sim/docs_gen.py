@@ -103,7 +103,8 @@ def _meaning(action: argparse.Action) -> str:
     default = action.default
     if "default" not in text and default not in (None, False, True, argparse.SUPPRESS) and action.option_strings:
         text += f" (default: {default})"
-    return _code(text.replace(f"{ROOT}{os.sep}", "")) + (" **required**" if action.required and action.option_strings else "")
+    needed = " **required**" if action.required and action.option_strings else ""
+    return _code(text.replace(f"{ROOT}{os.sep}", "")) + needed  # wherever the project lies
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterable[str]:
