@@ -110,12 +110,13 @@ class ExecUnit(Component):
         faults.append((gemm & ~cfg.depthwise & (cfg.cin == 0), cfg.cin))
         faults.append(((cfg.act != Activation.NONE) & (cfg.res == ResidualOp.SCALE), cfg.act))
         packed = cfg.seg != 0
+        masked = packed & ((cfg.seg_gap != 0) | (cfg.seg_missing != 0))
         faults += [(~packed & (cfg[name] != 0), cfg[name]) for name in ("fold", "seg_gap", "seg_missing")]
         faults += [
             (cfg.fold & ~stos, cfg.fold),
-            (packed & (cfg.sx != 1), cfg.sx),
-            (packed & (cfg.out_w > self.config.cols), cfg.out_w),
-            (cfg.seg > cfg.out_w, cfg.seg),
+            (masked & (cfg.sx != 1), cfg.sx),
+            (masked & (cfg.out_w > self.config.cols), cfg.out_w),
+            (masked & (cfg.seg > cfg.out_w), cfg.seg),
             (packed & (cfg.seg_gap >= cfg.seg), cfg.seg_gap),
             (cfg.seg_missing > cfg.out_h, cfg.seg_missing),
             ((cfg.res == ResidualOp.POOL) & ~cfg.gap, cfg.res),

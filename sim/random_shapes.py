@@ -172,6 +172,10 @@ def _pack(config: AcceleratorConfig, rng: np.random.Generator, shape: Shape) -> 
     def upto(high: int, field: str) -> int:
         return int(rng.integers(0, min(high, _MAXIMUM[field]) + 1))
 
+    fold = int(shape.mode in (Mode.STOS_CH, Mode.STOS_LN) and rng.random() < 0.7)
+    if rng.random() < 0.25:
+        # no gaps: only the lines beyond the first and the last one are found by segments, at any stride
+        return replace(shape, seg=max(1, upto(2 * config.cols, "seg")), fold=fold)
     out_w = min(shape.out_w, config.cols) if rng.random() < 0.3 else int(rng.integers(1, config.cols + 1))
     seg = int(rng.integers(1, min(out_w, _MAXIMUM["seg"]) + 1, 2).max())
     if rng.random() < 0.7:
@@ -179,5 +183,4 @@ def _pack(config: AcceleratorConfig, rng: np.random.Generator, shape: Shape) -> 
     gap = min(shape.kw // 2, seg - 1) if rng.random() < 0.6 else upto(seg - 1, "seg_gap")
     most = shape.out_h if rng.random() < 0.1 else shape.out_h // 2
     missing = upto(most, "seg_missing") if rng.random() < 0.6 else 0
-    fold = int(shape.mode in (Mode.STOS_CH, Mode.STOS_LN) and rng.random() < 0.7)
     return replace(shape, sx=1, out_w=out_w, seg=seg, seg_gap=gap, seg_missing=missing, fold=fold)

@@ -39,7 +39,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 4
+ISA_VERSION = 5
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
 """Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
@@ -284,10 +284,10 @@ EXEC = FieldTable(
                 ACT[res_base + c if res == POOL else out_base + c*out_cs] = clamp(mean + gap_zp, -128, 127)
 
     Segments pack several image lines into one line, so that small maps fill the columns: line y, segment s of a packed
-    plane of n lines holds image line s*n + y.  With seg > 0, sx = 1, seg_gap < seg <= out_w <= cols, and
-    seg_missing <= out_h.  A gap of kw//2 pixels separates the lines of a row convolution; of column and square filters
-    (ST-OS) the lines above and below a segment are found by `fold`; it is whether x - seg or x + seg lies in 0..in_w-1
-    that counts then, not where x lies.
+    plane of n lines holds image line s*n + y.  With seg > 0, seg_gap < seg and seg_missing <= out_h; with gaps or
+    missing lines besides, sx = 1 and seg <= out_w <= cols.  A gap of kw//2 pixels separates the lines of a row
+    convolution; of column and square filters (ST-OS) the lines above and below a segment are found by `fold`; it is
+    whether x - seg or x + seg lies in 0..in_w-1 that counts then, not where x lies.
 
     GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
     one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.

@@ -208,12 +208,13 @@ def _check_segments(config: AcceleratorConfig, instruction: Instruction, mode: s
     """Raise BAD_FIELD for what the fields of packed lines forbid each other."""
     seg, out_w, out_h = instruction["seg"], instruction["out_w"], instruction["out_h"]
     packed, stos = seg != 0, instruction["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+    masked = bool(instruction["seg_gap"] or instruction["seg_missing"])
     for name, wrong, limit in (
         *((name, not packed and instruction[name], "needs seg") for name in ("fold", "seg_gap", "seg_missing")),
         ("fold", instruction["fold"] and not stos, f"with {mode}; it belongs to STOS_CH and STOS_LN"),
-        ("sx", packed and instruction["sx"] != 1, f"with seg={seg}; segments have stride 1 along x"),
-        ("out_w", packed and out_w > config.cols, f"with seg={seg}; a packed line has at most {config.cols} pixels"),
-        ("seg", seg > out_w, f"with out_w={out_w}; a segment is no longer than the line"),
+        ("sx", masked and instruction["sx"] != 1, "with gaps between segments; these have stride 1 along x"),
+        ("out_w", masked and out_w > config.cols, f"with gaps; a packed line has at most {config.cols} pixels"),
+        ("seg", masked and seg > out_w, f"with gaps and out_w={out_w}; a segment is no longer than the line"),
         ("seg_gap", packed and instruction["seg_gap"] >= seg, f"with seg={seg}; a segment is longer than its gap"),
         ("seg_missing", instruction["seg_missing"] > out_h, f"with out_h={out_h}; no more lines than there are"),
     ):

@@ -130,9 +130,13 @@ def _place(
     """
     kernels, views = lower(graph, config)
     plain = Packed(graph, kernels, views, {})
-    packed = pack(graph, kernels, views, config) if packing else plain
+    layouts = [plain]
+    if packing:
+        found = [pack(graph, kernels, views, config, spread=spread) for spread in (True, False)]
+        # what runs spread cannot pool beside its map, so try without
+        layouts = [some for some in found[: 1 + _mixes(found[0])] if some.packings] + layouts
     choices, errors = [], []
-    for some in (packed, plain) if packed.packings else (plain,):
+    for some in layouts:
         try:
             placed = plan(some.graph, some.kernels, some.views, config, store_all=dump_tensors, fusion=fusion)
         except CompileError as error:
@@ -144,11 +148,16 @@ def _place(
             with suppress(CompileError):  # pooled bytes cannot go to DRAM; then it stays as it is
                 again = plan(pooled.graph, pooled.kernels, pooled.views, config, store_all=dump_tensors, fusion=fusion)
                 choices.append((pooled, again))
-        if some is packed and not _spills(packed, placed):
+        if some.packings and not _mixes(some) and not _spills(some, placed):
             break
     if not choices:
         raise errors[-1]
     return min(choices, key=lambda choice: choice[1].cost)
+
+
+def _mixes(packed: Packed) -> bool:
+    """Whether kernels other than copies read another layout than they write."""
+    return any(kernel.spread and not kernel.relayout for kernel in packed.kernels)
 
 
 def _spills(packed: Packed, placed: Plan) -> bool:

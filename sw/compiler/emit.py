@@ -11,7 +11,7 @@ from sw.compiler.constants import Constants, ConstantStore
 from sw.compiler.fusion import constant_bytes
 from sw.compiler.lower import Kernel
 from sw.compiler.plan import GroupPlan, KernelPlan, Plan
-from sw.compiler.relayout import relayout_steps
+from sw.compiler.spread import spread_steps
 from sw.compiler.steps import Span, Step
 from sw.compiler.storage import Storage
 from sw.compiler.tiling import Tiling, input_lines, spans
@@ -83,7 +83,7 @@ class _Emitter:
             step = self._exec(kernel, strip, group, lines, read, write, other, words, entries)
             if kernel.beside is not None:
                 self._pool_beside(step, kernel.beside, group)
-            self.steps += relayout_steps(kernel, step) if kernel.relayout else [step]
+            self.steps += spread_steps(kernel, step) if kernel.spread else [step]
             if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
         if kernel.beside is not None and (home := self.storages[kernel.beside.storage]).stored:
@@ -302,7 +302,7 @@ class _Emitter:
                 "gap_zp": pool.zp,
             }
         packing = kernel.packing
-        if packing is not None and not kernel.relayout:
+        if packing is not None and not kernel.spread:
             values |= {
                 "seg": packing.pitch,
                 "seg_gap": packing.gap,

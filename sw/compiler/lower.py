@@ -72,8 +72,10 @@ class Kernel:
     macs
         Multiply-accumulates.
     packing
-        How source, target and a residual map are packed (see :mod:`sw.compiler.packing`); of a relayout, how one of
-        source and target is; None if they are not.
+        How target and a residual map are packed (see :mod:`sw.compiler.packing`), and the source unless `spread`; None
+        if they are not.
+    spread, source_packing
+        Whether the source is packed differently, and how (see :mod:`sw.compiler.spread`).
     beside
         Where the pooled bytes lie if the map is written as well; then `target` is the map.
     """
@@ -96,6 +98,8 @@ class Kernel:
     pool: Pool | None
     macs: int
     packing: Packing | None = None
+    spread: bool = False
+    source_packing: Packing | None = None
     beside: View | None = None
 
     @property
@@ -105,18 +109,18 @@ class Kernel:
 
     @property
     def relayout(self) -> bool:
-        """Whether it packs or unpacks a tensor: one EXEC per segment."""
-        return self.packing is not None and self.source.shape[1:] != self.map_shape[1:]
+        """Whether it copies a tensor into another layout."""
+        return self.kind == "relayout"
 
     @property
     def fold(self) -> bool:
-        """Whether the lines above or below a segment are in another one."""
-        return self.packing is not None and self.kernel[0] > 1
+        """Whether, not spread, the lines above or below a segment are in another one."""
+        return self.packing is not None and not self.spread and self.kernel[0] > 1
 
     @property
     def whole(self) -> bool:
         """Whether it reads all lines, whatever lines it makes, and so is no strip."""
-        return self.relayout or self.fold
+        return self.spread or self.fold
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -133,14 +137,12 @@ class Kernel:
     @property
     def pointwise(self) -> bool:
         """Whether lines do not matter: kernel 1x1, stride 1, no padding, not packed."""
-        same = self.source.shape[1:] == self.map_shape[1:] and self.packing is None
+        same = self.source.shape[1:] == self.map_shape[1:] and self.packing is None and not self.spread
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.pad == (0, 0) and same
 
     def extent(self, cout: int, lines: int) -> Extent:
         """Return the extent of an EXEC over `cout` channels and `lines` lines, flattened where that is possible."""
         pixels = self.map_shape[2]
-        if self.relayout and self.packing is not None:
-            lines, pixels = self.packing.image_height, self.packing.image_width
         if self.pointwise:
             lines, pixels = 1, lines * pixels
         return Extent(self.source.shape[0], cout, lines, pixels, *self.kernel, *self.stride)

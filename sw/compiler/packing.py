@@ -5,9 +5,10 @@ The lines of a 7x7 map leave most columns of a 32-wide array idle.  A packed ten
 pass it is a tensor of another shape.  Convolutions at stride 1 along y need no more than that; those along x need the
 gap; column and two-dimensional ones find the lines above and below a segment by `fold`.
 
-A kernel runs in the layout of its result.  Operands in another layout are copied once for all that need them.  What
-each tensor's own layout should be is decided for every region (tensors of one image size, joined by kernels that could
-run packed) by estimated cycles, copies included.
+A kernel runs in the layout of its result.  An input in another layout is copied, once for all that need it, or the
+kernel runs spread (:mod:`sw.compiler.spread`) if that is cheaper, and if no reader of its result minds what lies
+between segments then.  What each tensor's own layout should be is decided for every region (tensors of one image size,
+joined by kernels that could run packed) by estimated cycles, copies included.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode, ResidualOp
 from hw.spec.packing import Packing
-from sw.compiler.cost import exec_cycles, pick_mode
+from sw.compiler.cost import Extent, exec_cycles
 from sw.compiler.ir import Graph
 from sw.compiler.lower import Kernel
-from sw.compiler.relayout import relayout_cycles, relayout_kernel
+from sw.compiler.relayout import relayout_kernel
+from sw.compiler.spread import kernel_cycles, spread_problem
 from sw.compiler.views import View
 
 __all__ = ["Packed", "pack"]
@@ -56,17 +58,31 @@ class Packed:
     packings: dict[str, Packing]
 
 
-def pack(graph: Graph, kernels: Sequence[Kernel], views: dict[str, View], config: AcceleratorConfig) -> Packed:
-    """Pack the tensors for which that saves cycles."""
+def pack(
+    graph: Graph,
+    kernels: Sequence[Kernel],
+    views: dict[str, View],
+    config: AcceleratorConfig,
+    *,
+    spread: bool = True,
+) -> Packed:
+    """Pack the tensors for which that saves cycles.
+
+    Parameters
+    ----------
+    spread
+        Let kernels run spread.
+    """
     labels: Labels = {}
     users = _Users(graph, kernels, views)
+    ways = _Ways(config, users, spread=spread)
     for size in dict.fromkeys(kernel.map_shape[1:] for kernel in kernels):
         found = _packings(size, kernels, config)
         if found:
-            options = {name: _options(users.writers[name], found) for name in users.packable(size)}
+            options = {name: ways.options(name, found) for name in users.packable(size)}
             for region in _regions({name: some for name, some in options.items() if some}, kernels):
-                labels |= _Region(config, users.of(region), {name: options[name] for name in region}).best()
-    return _Rewriter(graph, config, labels).run(kernels, views)
+                labels |= _Region(ways, users.of(region), {name: options[name] for name in region}, labels).best()
+    return _Rewriter(graph, ways, labels).run(kernels, views)
 
 
 # --- what can be packed ----------------------------------------------------------------------------------------------
@@ -95,7 +111,9 @@ def _runs(kernel: Kernel, packing: Packing) -> bool:
 def _packings(size: Size, kernels: Iterable[Kernel], config: AcceleratorConfig) -> list[Packing]:
     """Return the layouts that the convolutions over maps of a size ask for: by the gap and the lines they reach."""
     reaches = [_reach(kernel) for kernel in kernels if kernel.map_shape[1:] == size and _packable(kernel)]
-    wanted = {(lines, gap) for lines, _ in reaches for _, gap in reaches if lines or gap}
+    # without gaps row filters may run segment by segment
+    gaps = {0, *(gap for _, gap in reaches)}
+    wanted = {(lines, gap) for lines, _ in reaches for gap in gaps if any(map(any, reaches))}
     found = [_packing(size, lines, gap, config.cols) for lines, gap in sorted(wanted)]
     return list(dict.fromkeys(packing for packing in found if packing is not None))
 
@@ -113,15 +131,23 @@ def _packing(size: Size, reach: int, gap: int, cols: int) -> Layout:
     return None
 
 
-def _options(writers: Sequence[Kernel], packings: Iterable[Packing]) -> list[Packing]:
-    """Return the layouts in which all that write a tensor can run."""
-    return [p for p in packings if all(kernel.pool is None and _runs(kernel, p) for kernel in writers)]
-
-
 def _operands(kernel: Kernel) -> list[View]:
     """Return the maps that a kernel reads."""
     residual = kernel.residual if kernel.residual_op == ResidualOp.ADD else None
     return [view for view in (kernel.source, residual) if view is not None]
+
+
+def _wanted(kernel: Kernel, way: _Way) -> list[tuple[View, Layout]]:
+    """Return the maps that a kernel reads, the input first, and the layouts it reads them in."""
+    return list(zip(_operands(kernel), (way.source, way.layout), strict=False))
+
+
+def _minds(kernel: Kernel, packing: Packing) -> bool:
+    """Whether a kernel's windows over a packed plane may reach what lies between its segments."""
+    kh, kw = kernel.kernel
+    # spread, a row filter stays within the segment
+    across = kw > 1 and packing.gap > 0 and (kh > 1 or _runs(kernel, packing))
+    return across or (kh > 1 and packing.missing > 0)
 
 
 class _Users:
@@ -130,11 +156,13 @@ class _Users:
     def __init__(self, graph: Graph, kernels: Sequence[Kernel], views: dict[str, View]) -> None:
         self.kernels, self.shapes = kernels, {name: tensor.shape for name, tensor in graph.tensors.items()}
         self.writers: dict[str, list[Kernel]] = {name: [] for name in graph.tensors}
+        self.readers: dict[str, list[Kernel]] = {name: [] for name in graph.tensors}
         self.places: dict[str, list[View]] = {name: [] for name in graph.tensors}
         for view in views.values():
             self.places[view.storage].append(view)
         for kernel in kernels:
             self.writers[kernel.target.storage].append(kernel)
+            self.readers[kernel.source.storage].append(kernel)
             # a linear layer reads a map of any shape as one of 1x1 pixels
             self.places[kernel.source.storage].append(kernel.source)
         self.outside = {views[name].storage for name in (*graph.inputs, *graph.outputs)}
@@ -183,22 +211,106 @@ def _layout(kernel: Kernel, labels: Labels) -> Layout:
     return layout if layout is not None and _runs(kernel, layout) else None
 
 
-def _packed(kernel: Kernel, packing: Packing, config: AcceleratorConfig) -> Kernel:
-    """Return a kernel in packed shape; where its operands lie is not changed yet."""
-    plane = packing.lines, packing.width
-    source = dataclasses.replace(kernel.source, shape=(kernel.source.shape[0], *plane))
-    kernel = dataclasses.replace(kernel, source=source, map_shape=(kernel.map_shape[0], *plane), packing=packing)
-    if kernel.mode in (Mode.STOS_CH, Mode.STOS_LN):
-        return dataclasses.replace(kernel, mode=pick_mode(config, kernel.extent(kernel.map_shape[0], plane[0]))[0])
-    return kernel
+@dataclass(frozen=True)
+class _Way:
+    """How a kernel runs: its input's layout, its own, whether they may differ, and the cycles without copies."""
+
+    source: Layout
+    layout: Layout
+    spread: bool
+    cycles: int
+
+
+class _Ways:
+    """What kernels can do in some layouts, and what it costs."""
+
+    def __init__(self, config: AcceleratorConfig, users: _Users, *, spread: bool) -> None:
+        self.config, self.users, self.spread = config, users, spread
+        self._shapes: dict[tuple[Kernel, Layout, Layout, bool], Kernel | None] = {}
+        self._cycles: dict[tuple[Kernel, Layout, Layout, bool], int] = {}
+        self._open: dict[tuple[str, Packing], bool] = {}
+
+    def options(self, name: str, packings: Iterable[Packing]) -> list[Packing]:
+        """Return the layouts in which all that write a tensor can run."""
+        return [
+            packing
+            for packing in packings
+            if all(
+                kernel.pool is None and (_runs(kernel, packing) or self.shape(kernel, None, packing, spread=True))
+                for kernel in self.users.writers[name]
+            )
+        ]
+
+    def best(self, kernel: Kernel, own: Layout, layout: Layout) -> _Way:
+        """Return the cheapest way to make a result in a layout, from an input that lies in its own."""
+        ways = []
+        if layout is None or _runs(kernel, layout):
+            ways.append(self._way(kernel, layout, layout, spread=False))
+        for source in dict.fromkeys((own, None)):
+            if source != layout or own == layout:
+                ways.append(self._way(kernel, source, layout, spread=True))
+        found = [way for way in ways if way is not None]
+        return min(found, key=lambda way: way.cycles + self.copy_cycles(kernel.source.shape[0], own, way.source))
+
+    def _way(self, kernel: Kernel, source: Layout, layout: Layout, *, spread: bool) -> _Way | None:
+        key = kernel, source, layout, spread
+        shape = self.shape(kernel, source, layout, spread=spread)
+        if shape is None:
+            return None
+        if key not in self._cycles:
+            self._cycles[key] = kernel_cycles(self.config, shape, *shape.map_shape[:2])
+        return _Way(source, layout, spread, self._cycles[key])
+
+    def shape(self, kernel: Kernel, source: Layout, layout: Layout, *, spread: bool) -> Kernel | None:
+        """Return a kernel in packed shape, or None; where its operands lie is not changed yet."""
+        key = kernel, source, layout, spread
+        if key not in self._shapes:
+            self._shapes[key] = self._shaped(*key)
+        return self._shapes[key]
+
+    def _shaped(self, kernel: Kernel, source: Layout, layout: Layout, spread: bool) -> Kernel | None:
+        if not spread and layout is None:
+            return kernel
+        if spread and (not self.spread or source is layout is None):
+            return None
+        view, (cout, *plane) = kernel.source, kernel.map_shape
+        if source is not None:
+            view = dataclasses.replace(view, shape=(view.shape[0], source.lines, source.width))
+        if layout is not None:
+            plane = [layout.lines, layout.width]
+        shape = (cout, plane[0], plane[1])
+        kernel = dataclasses.replace(kernel, source=view, map_shape=shape, packing=layout)
+        if spread:
+            kernel = dataclasses.replace(kernel, spread=True, source_packing=source)
+            closed = layout is not None and not self._is_open(kernel.target.storage, layout)
+            if closed or spread_problem(kernel) is not None:
+                return None
+        if kernel.mode in (Mode.STOS_CH, Mode.STOS_LN):
+            modes = (dataclasses.replace(kernel, mode=mode) for mode in (Mode.STOS_CH, Mode.STOS_LN))
+            return min(modes, key=lambda one: kernel_cycles(self.config, one, *shape[:2]))
+        return kernel
+
+    def _is_open(self, name: str, packing: Packing) -> bool:
+        """Whether no reader of a tensor minds what lies between the segments."""
+        if (name, packing) not in self._open:
+            self._open[name, packing] = not any(_minds(kernel, packing) for kernel in self.users.readers[name])
+        return self._open[name, packing]
+
+    def copy_cycles(self, channels: int, source: Layout, layout: Layout) -> int:
+        """Estimate the cycles of copying a tensor from one layout into another."""
+        if source == layout:
+            return 0
+        packing = layout or source
+        assert packing is not None
+        extent = Extent(channels, channels, packing.lines, packing.image_width, 1, 1, 1, 1)
+        return packing.segments * exec_cycles(self.config, Mode.VEC, False, extent)
 
 
 class _Region:
-    """Tensors whose layouts are chosen together, with the kernels that touch them."""
+    """Tensors whose layouts are chosen together, with the kernels that touch them; other layouts are fixed."""
 
-    def __init__(self, config: AcceleratorConfig, kernels: list[Kernel], options: dict[str, list[Packing]]) -> None:
-        self.config, self.kernels, self.options = config, kernels, options
-        self._cycles: dict[tuple[int, Layout], int] = {}
+    def __init__(self, ways: _Ways, kernels: list[Kernel], options: dict[str, list[Packing]], fixed: Labels) -> None:
+        self.ways, self.kernels, self.options, self.fixed = ways, kernels, options, fixed
 
     def best(self) -> Labels:
         """Return the best found of what single changes lead to from all plain, and from all in each layout."""
@@ -224,25 +336,14 @@ class _Region:
     def cycles(self, labels: Labels) -> int:
         """Estimate the cycles of all kernels and of the copies that they need."""
         total = 0
-        copies: set[tuple[View, Packing]] = set()
-        for index, kernel in enumerate(self.kernels):
-            layout = _layout(kernel, labels)
-            total += self._kernel(index, layout)
-            for view in _operands(kernel):
-                own = labels.get(view.storage)
-                if own != layout:
-                    # from one packing to another it goes through the plain layout
-                    copies |= {(view, packing) for packing in (own, layout) if packing is not None}
-        return total + sum(relayout_cycles(self.config, view.shape[0], packing) for view, packing in copies)
-
-    def _kernel(self, index: int, layout: Layout) -> int:
-        if (index, layout) not in self._cycles:
-            kernel = self.kernels[index]
-            if layout is not None:
-                kernel = _packed(kernel, layout, self.config)
-            extent = kernel.extent(*kernel.map_shape[:2])
-            self._cycles[index, layout] = exec_cycles(self.config, kernel.mode, kernel.depthwise, extent)
-        return self._cycles[index, layout]
+        labels = {**self.fixed, **labels}
+        copies: set[tuple[View, Layout, Layout]] = set()
+        for kernel in self.kernels:
+            way = self.ways.best(kernel, labels.get(kernel.source.storage), _layout(kernel, labels))
+            total += way.cycles
+            for view, wanted in _wanted(kernel, way):
+                copies.add((view, labels.get(view.storage), wanted))
+        return total + sum(self.ways.copy_cycles(view.shape[0], own, wanted) for view, own, wanted in copies)
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -251,8 +352,8 @@ class _Region:
 class _Rewriter:
     """Gives tensors and kernels their layouts and puts relayouts in front of the first kernel that needs one."""
 
-    def __init__(self, graph: Graph, config: AcceleratorConfig, labels: Labels) -> None:
-        self.graph, self.config, self.labels = graph, config, labels
+    def __init__(self, graph: Graph, ways: _Ways, labels: Labels) -> None:
+        self.graph, self.ways, self.labels = graph, ways, labels
         self.tensors = dict(graph.tensors)
         self.kernels: list[Kernel] = []
         self._copies: dict[tuple[View, Layout], View] = {}
@@ -264,15 +365,13 @@ class _Rewriter:
             tensor = self.graph[name]
             self.tensors[name] = dataclasses.replace(tensor, shape=(tensor.shape[0], packing.lines, packing.width))
         for kernel in kernels:
-            layout = _layout(kernel, self.labels)
-            source, residual, target = self._in(kernel.source, layout), kernel.residual, kernel.target
-            if residual is not None and kernel.residual_op == ResidualOp.ADD:
-                residual = self._in(residual, layout)
-            if kernel.pool is None:
-                target = self._own(target)
-            if layout is not None:
-                kernel = _packed(kernel, layout, self.config)
-            self.kernels.append(dataclasses.replace(kernel, source=source, residual=residual, target=target))
+            way = self.ways.best(kernel, self.labels.get(kernel.source.storage), _layout(kernel, self.labels))
+            source, *added = (self._in(view, wanted) for view, wanted in _wanted(kernel, way))
+            residual = added[0] if added else kernel.residual
+            target = self._own(kernel.target) if kernel.pool is None else kernel.target
+            shape = self.ways.shape(kernel, way.source, way.layout, spread=way.spread)
+            assert shape is not None
+            self.kernels.append(dataclasses.replace(shape, source=source, residual=residual, target=target))
         graph = dataclasses.replace(self.graph, tensors=self.tensors)
         return Packed(graph, self.kernels, {name: self._own(view) for name, view in views.items()}, packings)
 
@@ -287,14 +386,11 @@ class _Rewriter:
         if layout == own:
             return self._own(view)
         if (view, layout) not in self._copies:
-            source = self._own(view) if layout is None else self._in(view, None)
-            packing = own if layout is None else layout
-            assert packing is not None
             name = self._name(f"{view.storage}.{'plain' if layout is None else 'packed'}")
             target = View(name, 0, view.shape) if layout is None else _in_layout(view, layout, name, 0)
             tensor = dataclasses.replace(self.graph[view.storage], name=name, shape=target.shape)
             self.tensors[name] = tensor
-            self.kernels.append(relayout_kernel(tensor, source, target, packing))
+            self.kernels.append(relayout_kernel(tensor, self._own(view), target, own, layout))
             self._copies[view, layout] = target
         return self._copies[view, layout]
 

@@ -44,7 +44,7 @@ def pool_beside(kernels: Sequence[Kernel], whole: Collection[int]) -> list[Kerne
 def _can_pool(writer: Kernel, pool: Kernel) -> bool:
     """Whether a kernel writes a map as `pool` reads it, and needs neither pooling nor a second operand itself."""
     same = writer.target.shape[1:] == pool.source.shape[1:] and writer.packing == pool.packing
-    return same and writer.pool is None and writer.residual_op == ResidualOp.NONE and not writer.relayout
+    return same and writer.pool is None and writer.residual_op == ResidualOp.NONE and not writer.spread
 
 
 def _cover(parts: Sequence[View], whole: View) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, ResidualOp
 from hw.spec.program import PARAM_DTYPE
-from sw.compiler.cost import exec_cycles
 from sw.compiler.errors import CompileError
 from sw.compiler.lower import Kernel
 from sw.compiler.memory import Ring
+from sw.compiler.spread import kernel_cycles
 
 __all__ = [
     "MAX_WIDTH",
@@ -200,8 +200,7 @@ def _variants(
     cycles = 0
     for count, (n, rest) in _distinct(cout, channels):
         for times, (h, tail) in _distinct(height, lines):
-            extent = kernel.extent(n or rest, h or tail)
-            cycles += count * times * exec_cycles(config, kernel.mode, kernel.depthwise, extent)
+            cycles += count * times * kernel_cycles(config, kernel, n or rest, h or tail)
 
     pieces = len(strips) * len(groups)
     # a gate is loaded once, as a whole

@@ -78,8 +78,8 @@ def _walk(step: Step, config: AcceleratorConfig) -> _Walk | None:
     if step["gap"] or step["fold"] or step["pad_y"] or step["kh"] != 1 or len(step.writes) != 1:
         return None
     if step["mode"] == Mode.GEMM and not step["depthwise"] and step["out_h"] == 1:
-        joined = step["kw"] == 1 and step["sx"] == 1 and not step["pad_x"] and not step["seg"]
-        return _Walk(step["out_w"], config.cols, pixels=True) if joined else None
+        joined = step["kw"] == step["sx"] == 1 and not step["pad_x"] and step["in_w"] == step["out_w"]
+        return _Walk(step["out_w"], config.cols, pixels=True) if joined and not step["seg"] else None
     if step["mode"] in (Mode.GEMM, Mode.STOS_CH) and step["out_h"] > 1:
         return _Walk(step["out_h"], 1, pixels=False)
     return None

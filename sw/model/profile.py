@@ -217,7 +217,7 @@ def _inputs(item: Instruction) -> int:
 
 def _useful(item: Instruction, lines: int, pixels: int) -> int:
     """Return how many of a channel's pixels are of the image: of segments neither gaps nor missing lines are."""
-    if not item["seg"]:
+    if not (item["seg_gap"] or item["seg_missing"]):
         return lines * pixels
     return (-(-pixels // item["seg"]) * lines - item["seg_missing"]) * (item["seg"] - item["seg_gap"])
 

@@ -46,6 +46,8 @@ FOLDED = {
     "gap": fields(fold=1, seg=4, kh=3, kw=3, pad_y=1, pad_x=1, in_h=4, out_h=4, cout=2),
     "steep": fields(fold=1, seg=2, kh=3, kw=2, sy=2, pad_y=2, out_h=5, in_h=5, cout=3),
     "steeper": fields(fold=1, seg=3, kh=2, kw=3, sy=4, pad_y=9, pad_x=2, out_h=9, in_h=7),
+    "strided": fields(fold=1, seg=7, kh=3, sx=2, sy=2, pad_y=1, pad_x=-5, out_w=3, out_h=4, cout=2),
+    "strided-square": fields(fold=1, seg=6, kh=3, kw=3, sx=2, sy=2, pad_y=1, pad_x=1, out_w=4, out_h=3, cout=2),
     "beyond": fields(fold=1, seg=5, kh=3, pad_y=5, pad_x=-1, out_h=9, in_h=2, cout=2),
     "tall": fields(fold=1, seg=1, kh=2, pad_y=1, in_h=300, out_h=3, in_pitch=5, in_w=3),
     "no-lines": fields(fold=1, seg=3, kh=2, pad_y=2, in_h=0, out_h=4),

@@ -1,0 +1,235 @@
+"""Kernels whose input and result are packed differently: one EXEC per piece of lines that lie alike in both.
+
+A kernel that reads a plain tensor, or another packing than it writes, runs segment by segment: every EXEC makes some
+lines of one segment of the result, from lines around one segment of the input.  Strided layers need no plain copy in
+front of them then and no packed one behind, row filters may reach beyond the gap between segments, and a copy from
+layout to layout is the kernel that changes nothing else.
+
+Pixels of the result that belong to no image line are written as well, but hold nothing in particular (a copy's hold
+the zero point).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from hw.spec.config import AcceleratorConfig
+from hw.spec.isa import EXEC, Mode, ResidualOp, Target
+from hw.spec.packing import Packing
+from sw.compiler.cost import Extent, exec_cycles
+from sw.compiler.lower import Kernel
+from sw.compiler.steps import Span, Step
+
+__all__ = ["Piece", "kernel_cycles", "pieces", "spread_problem", "spread_steps"]
+
+_FIELD = {field.name: field for field in EXEC.fields}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one EXEC of a spread kernel reads and writes of every channel.
+
+    Parameters
+    ----------
+    target, out_pitch, out_w, out_h
+        First byte of the result within its plane, and its shape.
+    source, in_pitch, in_w, in_h
+        The same of the input.
+    pad_y, pad_x, seg
+        As in isa.EXEC; `seg` is not 0 where lines beyond the segment's are found by `fold`.
+    """
+
+    target: int
+    out_pitch: int
+    out_w: int
+    out_h: int
+    source: int
+    in_pitch: int
+    in_w: int
+    in_h: int
+    pad_y: int
+    pad_x: int
+    seg: int = 0
+
+
+def pieces(kernel: Kernel) -> list[Piece]:
+    """Return the EXECs of a spread kernel."""
+    assert kernel.spread
+    return [
+        _reading(kernel, first, run)
+        for start, run in _runs(kernel)
+        for first, run in _within_segments(kernel, start, run)
+    ]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Image lines that follow each other at `pitch` bytes in the result, written `width` pixels wide."""
+
+    target: int
+    pitch: int
+    width: int
+    count: int
+
+    def part(self, start: int, stop: int) -> _Run:
+        """Return the lines `start` to `stop` - 1."""
+        return _Run(self.target + start * self.pitch, self.pitch, self.width, stop - start)
+
+
+def _runs(kernel: Kernel) -> list[tuple[int, _Run]]:
+    """Return what makes up the result, with the number of the first image line of each."""
+    packing = kernel.packing
+    if packing is None:
+        _, height, width = kernel.map_shape
+        return [(0, _Run(0, width, width, height))]
+    # The last segment has no gap behind it.
+    last = packing.segments - 1
+    if packing.lines == 1:
+        runs = [
+            (0, _Run(0, packing.pitch, packing.pitch, last)),
+            (last, _Run(last * packing.pitch, packing.pitch, packing.image_width, 1)),
+        ]
+        return [(start, run) for start, run in runs if run.count]
+    widths = [packing.pitch] * last + [packing.image_width]
+    return [
+        (segment * packing.lines, _Run(segment * packing.pitch, packing.width, width, packing.lines))
+        for segment, width in enumerate(widths)
+    ]
+
+
+def _within_segments(kernel: Kernel, start: int, run: _Run) -> list[tuple[int, _Run]]:
+    """Cut a run so that the middle lines of every part's windows lie in one segment of the input."""
+    if kernel.source_packing is None:
+        return [(start, run)]
+    homes = [_home(kernel, kernel.source_packing, start + line) for line in range(run.count)]
+    parts, first = [], 0
+    for _, group in itertools.groupby(homes):
+        stop = first + len(list(group))
+        parts.append((start + first, run.part(first, stop)))
+        first = stop
+    return parts
+
+
+def _home(kernel: Kernel, packing: Packing, line: int) -> int:
+    """Return the segment of the input in which the middle line of an output line's window lies."""
+    middle = line * kernel.stride[0] - kernel.pad[0] + kernel.kernel[0] // 2
+    return min(max(middle // packing.lines, 0), packing.segments - 1)
+
+
+def _reading(kernel: Kernel, first: int, run: _Run) -> Piece:
+    packing = kernel.source_packing
+    (kh, _), (sy, _), (pad_y, pad_x) = kernel.kernel, kernel.stride, kernel.pad
+    top = first * sy - pad_y  # image line under the first tap
+    if packing is None:
+        _, height, width = kernel.source.shape
+        low = min(max(top, 0), height)
+        high = min(max(top + (run.count - 1) * sy + kh, low), height)
+        return Piece(
+            run.target, run.pitch, run.width, run.count, low * width, width, width, high - low, low - top, pad_x
+        )
+    home = _home(kernel, packing, first)
+    top -= home * packing.lines
+    if kh == 1:
+        # the bounds of the segment are the image's: whatever lies between segments is not read
+        lines = min(packing.lines, packing.image_height - home * packing.lines)
+        source = home * packing.pitch
+        return Piece(
+            run.target,
+            run.pitch,
+            run.width,
+            run.count,
+            source,
+            packing.width,
+            packing.image_width,
+            lines,
+            -top,
+            pad_x,
+        )
+    # from the segment before on, where lines above are found
+    before = max(home - 1, 0)
+    source = before * packing.pitch
+    return Piece(
+        run.target,
+        run.pitch,
+        run.width,
+        run.count,
+        source,
+        packing.width,
+        packing.width - source,
+        packing.lines,
+        -top,
+        pad_x - (home - before) * packing.pitch,
+        packing.pitch,
+    )
+
+
+def spread_problem(kernel: Kernel) -> str | None:
+    """Return why a kernel cannot run spread, or None: what it reads lies too far away, or fields are too short."""
+    if kernel.pool is not None or kernel.mode == Mode.MAX:
+        return "it pools"
+    packing, (kh, kw) = kernel.source_packing, kernel.kernel
+    if packing is not None and kh > 1:
+        reach = max(kernel.pad[1], kw - 1 - kernel.pad[1])
+        if kernel.mode not in (Mode.STOS_CH, Mode.STOS_LN) or reach > packing.gap and kw > 1:
+            return "it reads lines above and below that are not beside"
+    for piece in pieces(kernel):
+        for name in ("pad_y", "pad_x", "seg"):
+            if not _FIELD[name].minimum <= getattr(piece, name) <= _FIELD[name].maximum:
+                return f"{name}={getattr(piece, name)} does not fit its field"
+        if piece.seg:
+            above, below = -piece.pad_y, (piece.out_h - 1) * kernel.stride[0] - piece.pad_y + kh
+            if above < -piece.in_h or below > 2 * piece.in_h:
+                return "its windows reach farther than one segment"
+    return None
+
+
+def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: int) -> int:
+    """Estimate the cycles of a kernel over `cout` channels and `lines` lines (all of them if it is spread)."""
+    if not kernel.spread:
+        return exec_cycles(config, kernel.mode, kernel.depthwise, kernel.extent(cout, lines))
+    cin = kernel.source.shape[0]
+    extents = [
+        Extent(cin, cout, piece.out_h, piece.out_w, *kernel.kernel, *kernel.stride) for piece in pieces(kernel)
+    ]
+    return sum(exec_cycles(config, kernel.mode, kernel.depthwise, extent) for extent in extents)
+
+
+def spread_steps(kernel: Kernel, step: Step) -> list[Step]:
+    """Cut a spread kernel's EXEC, whose addresses are those of whole planes, into its pieces."""
+    values = step.values
+    added = kernel.residual_op == ResidualOp.ADD
+    constants = [span for span in step.reads if span.memory != Target.ACT]
+    others = [span for span in step.reads[1:] if span.memory == Target.ACT and not added]
+    steps = []
+    for piece in pieces(kernel):
+
+        def lines(base: int, piece: Piece = piece) -> list[Span]:
+            starts = (base + piece.target + line * piece.out_pitch for line in range(piece.out_h))
+            return [Span(Target.ACT, start, values["cout"], values["out_cs"], piece.out_w) for start in starts]
+
+        length = max(0, (piece.in_h - 1) * piece.in_pitch + piece.in_w)
+        # where lines go on in other segments, the whole plane
+        start, length = (0, kernel.source.plane) if piece.seg else (piece.source, length)
+        read = Span(Target.ACT, values["in_base"] + start, values["cin"] or values["cout"], values["in_cs"], length)
+        changed = {
+            "in_base": values["in_base"] + piece.source,
+            "in_pitch": piece.in_pitch,
+            "in_w": piece.in_w,
+            "in_h": piece.in_h,
+            "out_base": values["out_base"] + piece.target,
+            "out_pitch": piece.out_pitch,
+            "out_w": piece.out_w,
+            "out_h": piece.out_h,
+            "pad_y": piece.pad_y,
+            "pad_x": piece.pad_x,
+            "seg": piece.seg,
+            "fold": int(piece.seg > 0),
+        }
+        if added:
+            changed["res_base"] = values["res_base"] + piece.target
+        reads = [read, *(lines(values["res_base"]) if added else others), *constants]
+        steps.append(
+            Step(step.opcode, {**values, **changed}, step.layer, reads=reads, writes=lines(values["out_base"]))
+        )
+    return steps
