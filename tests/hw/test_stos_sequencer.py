@@ -65,13 +65,13 @@ def events(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Event]:
 
     def load(channel: int, line: int, x: int) -> Event:
         # column j meets tap kx in register halo + j - (kw-1-kx), where output pixel x + j needs pixel x + j + kx - pad
-        left = x + kw - 1 - f.get("pad_x", 0) - config.halo
+        first = x - f.get("pad_x", 0)
         if f.get("fold") and not 0 <= line < f["in_h"]:  # the line of the neighbouring segment
             side = 1 if line < 0 else -1
-            line, left = line + side * f["in_h"], left - side * f["seg"]
-        pixels = {lane: left + lane for lane in range(config.read_lanes)}
+            line, first = line + side * f["in_h"], first - side * f["seg"]
+        pixels = {lane: first + kw - 1 - config.halo + lane for lane in range(config.read_lanes)}
         if strided:
-            pixels = {config.halo + j: x + 2 * j - f.get("pad_x", 0) for j in range(config.cols)}
+            pixels = {config.halo + j: first + 2 * j for j in range(config.cols)}
         base = f["in_base"] + channel * f["in_cs"] + line * f["in_pitch"]
         inside = 0 <= line < f["in_h"]
         return ("load", *((lane, base + pixel) for lane, pixel in pixels.items() if inside and 0 <= pixel < f["in_w"]))
