@@ -227,8 +227,8 @@ class _Ways:
     def __init__(self, config: AcceleratorConfig, users: _Users, *, spread: bool) -> None:
         self.config, self.users, self.spread = config, users, spread
         self._shapes: dict[tuple[Kernel, Layout, Layout, bool], Kernel | None] = {}
-        self._cycles: dict[tuple[Kernel, Layout, Layout, bool], int] = {}
         self._open: dict[tuple[str, Packing], bool] = {}
+        self._best: dict[tuple[Kernel, Layout, Layout], _Way] = {}
 
     def options(self, name: str, packings: Iterable[Packing]) -> list[Packing]:
         """Return the layouts in which all that write a tensor can run."""
@@ -243,6 +243,11 @@ class _Ways:
 
     def best(self, kernel: Kernel, own: Layout, layout: Layout) -> _Way:
         """Return the cheapest way to make a result in a layout, from an input that lies in its own."""
+        if (kernel, own, layout) not in self._best:
+            self._best[kernel, own, layout] = self._cheapest(kernel, own, layout)
+        return self._best[kernel, own, layout]
+
+    def _cheapest(self, kernel: Kernel, own: Layout, layout: Layout) -> _Way:
         ways = []
         if layout is None or _runs(kernel, layout):
             ways.append(self._way(kernel, layout, layout, spread=False))
@@ -253,13 +258,10 @@ class _Ways:
         return min(found, key=lambda way: way.cycles + self.copy_cycles(kernel.source.shape[0], own, way.source))
 
     def _way(self, kernel: Kernel, source: Layout, layout: Layout, *, spread: bool) -> _Way | None:
-        key = kernel, source, layout, spread
         shape = self.shape(kernel, source, layout, spread=spread)
         if shape is None:
             return None
-        if key not in self._cycles:
-            self._cycles[key] = kernel_cycles(self.config, shape, *shape.map_shape[:2])
-        return _Way(source, layout, spread, self._cycles[key])
+        return _Way(source, layout, spread, kernel_cycles(self.config, shape, *shape.map_shape[:2]))
 
     def shape(self, kernel: Kernel, source: Layout, layout: Layout, *, spread: bool) -> Kernel | None:
         """Return a kernel in packed shape, or None; where its operands lie is not changed yet."""
@@ -313,7 +315,7 @@ class _Region:
         self.ways, self.kernels, self.options, self.fixed = ways, kernels, options, fixed
 
     def best(self) -> Labels:
-        """Return the best found of what single changes lead to from all plain, and from all in each layout."""
+        """Return the best found of what changes of one or two lead to from all plain, and from all in each layout."""
         layouts = dict.fromkeys(layout for some in self.options.values() for layout in some)
         starts = [
             {name: layout if layout in some else None for name, some in self.options.items()} for layout in layouts
@@ -327,11 +329,20 @@ class _Region:
         improved = True
         while improved:
             improved = False
-            for name, some in self.options.items():
-                for layout in (None, *some):
-                    if layout != labels[name] and (cycles := self.cycles({**labels, name: layout})) < least:
-                        labels[name], least, improved = layout, cycles, True
+            for names in self._moves:
+                layouts = set.intersection(*(set(self.options[name]) for name in names))
+                for layout in (None, *sorted(layouts, key=str)):
+                    moved = {**labels, **dict.fromkeys(names, layout)}
+                    if moved != labels and (cycles := self.cycles(moved)) < least:
+                        labels, least, improved = moved, cycles, True
         return labels
+
+    @property
+    def _moves(self) -> list[tuple[str, ...]]:
+        """Tensors whose layouts change at once: every one by itself, and with what is made from it."""
+        pairs = [(kernel.source.storage, kernel.target.storage) for kernel in self.kernels]
+        joined = [pair for pair in pairs if pair[0] in self.options and pair[1] in self.options]
+        return [*((name,) for name in self.options), *dict.fromkeys(joined)]
 
     def cycles(self, labels: Labels) -> int:
         """Estimate the cycles of all kernels and of the copies that they need."""

@@ -189,9 +189,7 @@ def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: i
     if not kernel.spread:
         return exec_cycles(config, kernel.mode, kernel.depthwise, kernel.extent(cout, lines))
     cin = kernel.source.shape[0]
-    extents = [
-        Extent(cin, cout, piece.out_h, piece.out_w, *kernel.kernel, *kernel.stride) for piece in pieces(kernel)
-    ]
+    extents = [Extent(cin, cout, piece.out_h, piece.out_w, *kernel.kernel, *kernel.stride) for piece in pieces(kernel)]
     return sum(exec_cycles(config, kernel.mode, kernel.depthwise, extent) for extent in extents)
 
 
