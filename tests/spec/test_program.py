@@ -78,7 +78,7 @@ def test_truncated_and_corrupt_image(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 99, "format 99, ISA 4; these tools have format 2"),
+        ("format", 99, f"format 99, ISA {ISA_VERSION}; these tools have format 2"),
         ("isa_version", 1, "compile the network again"),
         ("config_hash", "0" * 16, "is not that of its configuration"),
         ("config", {"rows": 1}, "missing configuration field"),

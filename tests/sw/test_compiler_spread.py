@@ -142,7 +142,8 @@ def strided(build: Builder, kernel: int = 3, *, exposed: bool = False) -> Graph:
 def test_strided_layers_need_no_copies() -> None:
     build = Builder(3)
     program = check(strided(build), WIDE, build.values())
-    assert len([layer for layer in program.layers if layer.kind == "relayout"]) <= 1  # the input
+    copied = [layer.output_shape[0] for layer in program.layers if layer.kind == "relayout"]
+    assert max(copied, default=0) <= 12  # not the 40 channels around the strided layer
     columns = [i for i in execs(program, "fuse_col") if i.get("sx") == 2]
     assert columns and all(i["fold"] and not i.get("seg_gap") and i["seg"] >= 15 for i in columns)
 
