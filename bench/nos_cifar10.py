@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from hw.spec.program import write_atomic
+from sw.drawing import svg
 from sw.nn.weights import WeightsError, read_provenance
 from sw.options import count
-from sw.paper.pictures import svg
 from sw.train.command import WEIGHTS
 from sw.train.logs import LOG, read_log
 

@@ -20,7 +20,7 @@ from unittest import mock
 
 from hw.spec.program import write_atomic
 
-__all__ = ["commands", "commands_markdown", "main", "parser_of"]
+__all__ = ["commands", "commands_markdown", "main", "parser_of", "scripts", "sessions"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +28,7 @@ _PARTS = {
     "hw": "The accelerator: Verilog, synthesis, proofs, boards",
     "sw": "Networks, compiler, model, search, the host of a board",
     "sim": "Simulation, measurements, documents",
+    "bench": "Benchmarks",
 }
 
 
@@ -41,19 +42,27 @@ class _FoundParserError(Exception):
 
 def commands() -> list[str]:
     """Return every module that can be run with ``python -m``, by name."""
+    return [module for part in _PARTS for module in _commands_of(part) if part != "bench"]
+
+
+def scripts() -> list[str]:
+    """Return every script of the benchmarks that reads arguments, e.g. ``bench/area.py``."""
+    return [f"{module.replace('.', '/')}.py" for module in _commands_of("bench")]
+
+
+def _commands_of(part: str) -> list[str]:
     found = []
-    for part in _PARTS:
-        for path in sorted((ROOT / part).rglob("*.py")):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            if path.name == "__main__.py":
-                found.append(module.removesuffix(".__main__"))
-            elif re.search(r"^import argparse.*^if __name__ == .__main__.:", path.read_text(), re.M | re.S):
-                found.append(module)
+    for path in sorted((ROOT / part).rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name == "__main__.py":
+            found.append(module.removesuffix(".__main__"))
+        elif re.search(r"^import argparse.*^if __name__ == .__main__.:", path.read_text(), re.M | re.S):
+            found.append(module)
     return found
 
 
 def parser_of(module: str) -> argparse.ArgumentParser:
-    """Return the parser that a command reads its arguments with: the one its ``main`` makes.
+    """Return the parser that a command or script reads its arguments with: the one its ``main`` makes.
 
     Raises
     ------
@@ -64,19 +73,23 @@ def parser_of(module: str) -> argparse.ArgumentParser:
     def found(self: argparse.ArgumentParser, *arguments: object, **named: object) -> None:
         raise _FoundParserError(self)
 
-    package = (ROOT / module.replace(".", "/")).is_dir()
-    command = importlib.import_module(f"{module}.__main__" if package else module)
+    name = module.removesuffix(".py").replace("/", ".")
+    package = (ROOT / name.replace(".", "/")).is_dir()
+    with mock.patch.object(sys, "path", [str(ROOT), *sys.path]):  # the benchmarks are not installed
+        command = importlib.import_module(f"{name}.__main__" if package else name)
     with mock.patch.object(argparse.ArgumentParser, "parse_known_args", found):
         try:
-            command.main([])
+            command.main(*([[]] if inspect.signature(command.main).parameters else []))
         except _FoundParserError as error:
+            if name != module:
+                error.parser.prog = f"python {module}"
             return error.parser
     raise ValueError(f"{module}: main read no arguments")
 
 
 def _code(text: str) -> str:
     """Return plain text as Markdown: options, commands and names as code, and nothing taken for markup."""
-    parts = re.split(r"(`[^`]*`|(?<![\w-])--[a-z][\w-]*)", " ".join(text.split()))
+    parts = re.split(r"(`[^`]*`|(?<![\w-])--[a-z][\w-]*)", " ".join(text.replace("``", "`").split()))
     escaped = [re.sub(r"([*_<|\[\]])", r"\\\1", part) for part in parts[::2]]
     code = [f"`{part.strip('`')}`" for part in parts[1::2]]
     return "".join(piece for pair in itertools.zip_longest(escaped, code, fillvalue="") for piece in pair)
@@ -173,12 +186,10 @@ def commands_markdown() -> str:
         "<!-- Generated from the commands' parsers by `python -m sim.docs_gen`; edit those. -->\n",
         "What each reads from its command line; `--help` says the same.\n",
     ]
-    modules = commands()
     for part, title in _PARTS.items():
         parts.append(f"## {title}\n")
-        for module in modules:
-            if module.startswith(f"{part}."):
-                parts += _section(parser_of(module), "###")
+        for command in scripts() if part == "bench" else _commands_of(part):
+            parts += _section(parser_of(command), "###")
     parts += [
         "## Sessions of nox\n",
         "`nox -s NAME -- ARGUMENTS`; `nox -l` lists them too.\n",

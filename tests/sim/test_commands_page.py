@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.docs_gen import commands, documents, main, parser_of, sessions
+from sim.docs_gen import commands, documents, main, parser_of, scripts, sessions
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,9 @@ def test_every_parser_of_the_project_is_there() -> None:
     """A module that can be run and makes a parser is a command with its own heading."""
     text = (ROOT / "docs" / "commands.md").read_text()
     assert re.findall(r"^### python -m (\S+)", text, re.MULTILINE) == commands()
+    assert re.findall(r"^### python (bench\S+)", text, re.MULTILINE) == scripts()
     assert {"hw.generate", "sw.compile", "sw.train", "sim.run", "sim.board"} <= set(commands())
+    assert "bench/area.py" in scripts()
 
 
 @pytest.mark.parametrize("module", ["hw.generate", "sw.disasm", "sim.run"])
