@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.axi import AXI4ReadSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator, beat_addr_width, burst_layout
 from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT
+from hw.open_bursts import OpenBursts
 from hw.ports import UnitSignature, WriteSignature, write_signature
 from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
@@ -95,7 +96,7 @@ class LoadUnit(Component):
         open_layout = data.StructLayout(
             {**{name: burst_layout(config).members[name] for name in ("mem", "lo", "hi", "target", "last")}, "addr": 32}
         )
-        m.submodules.opened = opened = SyncFIFOBuffered(width=Shape.cast(open_layout).width, depth=self.outstanding)
+        m.submodules.opened = opened = OpenBursts(open_layout, self.outstanding)
         beat_layout = data.StructLayout({"data": config.axi_data_width, "resp": 2, "last": 1})
         m.submodules.beats = beats = RegisterSlice(beat_layout)
 
@@ -120,15 +121,13 @@ class LoadUnit(Component):
 
         # Bursts out: into the AR register and the list of open bursts at once.
         burst = bursts.burst
-        entry = Signal(open_layout)
         m.d.comb += [
             axi.arsize.eq(beat_bits),
             axi.arburst.eq(Burst.INCR),
             axi.arcache.eq(Cache.NORMAL_BUFFERABLE),
             burst.ready.eq(~halted & opened.w_rdy & (~axi.arvalid | axi.arready)),
             opened.w_en.eq(burst.valid & burst.ready),
-            [entry[name].eq(burst.p[name]) for name in open_layout.members],
-            opened.w_data.eq(entry),
+            *(opened.w_data[name].eq(burst.p[name]) for name in open_layout.members),
         ]
         with m.If(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
@@ -146,7 +145,7 @@ class LoadUnit(Component):
         ]
 
         # Take a beat into the write register, or throw it away.
-        head = data.View(open_layout, opened.r_data)
+        head = opened.r_data
         write_layout = data.StructLayout(
             {
                 **{name: open_layout[name].shape for name in ("mem", "lo", "hi", "target")},
@@ -213,7 +212,7 @@ class LoadUnit(Component):
         m.d.comb += [
             unit.done.eq(settling[-1]),
             quiet.eq((pcs.level == 0) & ~writes.o.valid & ~settling.any()),
-            unit.idle.eq(Mux(halted, (opened.level == 0) & ~writes.o.valid, quiet)),
+            unit.idle.eq(Mux(halted, (opened.empty) & ~writes.o.valid, quiet)),
             unit.progress.eq(accept | take | unit.done | (axi.arvalid & axi.arready)),
         ]
 

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.axi import AXI4WriteSignature, Burst, Cache, RegisterSlice, Resp
 from hw.burst import BurstGenerator
 from hw.layouts import DMA_EVENTS_LAYOUT, PC_WIDTH, REGIONS_LAYOUT
+from hw.open_bursts import OpenBursts
 from hw.ports import UnitSignature, read_signature
 from hw.scratchpad import VectorAddress
 from hw.spec.config import AcceleratorConfig
@@ -88,7 +89,7 @@ class StoreUnit(Component):
         m.submodules.bursts = bursts = BurstGenerator(config, STORE)
         m.submodules.pcs = pcs = SyncFIFOBuffered(width=PC_WIDTH, depth=self.instructions)
         open_layout = data.StructLayout({"addr": 32, "last": 1})
-        m.submodules.opened = opened = SyncFIFOBuffered(width=Shape.cast(open_layout).width, depth=self.outstanding)
+        m.submodules.opened = opened = OpenBursts(open_layout, self.outstanding)
         beat_layout = data.StructLayout({"data": config.axi_data_width, "strb": lanes, "last": 1})
         m.submodules.beats = beats = SyncFIFOBuffered(width=Shape.cast(beat_layout).width, depth=DATA_BEATS)
 
@@ -136,7 +137,8 @@ class StoreUnit(Component):
             final.eq(left == 0),
             burst.ready.eq(ask & final),
             opened.w_en.eq(begin),
-            opened.w_data.eq(Cat(burst.p.addr[:32], burst.p.last)),
+            opened.w_data.addr.eq(burst.p.addr),
+            opened.w_data.last.eq(burst.p.last),
             axi.awsize.eq((lanes - 1).bit_length()),
             axi.awburst.eq(Burst.INCR),
             axi.awcache.eq(Cache.NORMAL_BUFFERABLE),
@@ -194,7 +196,7 @@ class StoreUnit(Component):
         m.d.sync += credits.eq(credits - ask + sent)
 
         # Responses.
-        oldest = data.View(open_layout, opened.r_data)
+        oldest = opened.r_data
         answer = Signal()
         broken = Signal()
         finish = Signal()
@@ -210,7 +212,7 @@ class StoreUnit(Component):
         quiet = Signal()
         m.d.comb += [
             quiet.eq((pcs.level == 0) & ~unit.done),
-            unit.idle.eq(Mux(halted, opened.level == 0, quiet)),
+            unit.idle.eq(Mux(halted, opened.empty, quiet)),
             unit.progress.eq(
                 accept | (req.valid & req.ready) | sent | answer | unit.done | (axi.awvalid & axi.awready)
             ),
