@@ -98,16 +98,18 @@ class Array(Component):
         # PE (0, 0)'s accumulator is complete in the next cycle (GEMM) or this one (ST-OS).
         finish, together = delayed(m, last, mac, name="finish", reset_less=False)[-1]
         tile_rows = delayed(m, self.tile_rows, mac, name="tile_rows")[-1]
+        tile_used = Signal(rows)  # the same, a bit per row: from the first register on, since it goes to all PEs
+        m.d.comb += tile_used.eq(lanes_below(m, self.tile_rows, rows, name="used"))
+        tile_used = delayed(m, tile_used, mac, name="tile_used")[-1]
         diagonal = Signal(rows + cols - 1)
         m.d.sync += diagonal.eq(Cat(finish, diagonal))
 
-        gemm_rows = Signal(range(rows + 1))  # held: GEMM rows use it up to rows + cols cycles later
+        # Held: GEMM rows use them up to rows + cols cycles later.
+        gemm_rows, gemm_used = Signal(range(rows + 1)), Signal(rows)
         with m.If(finish):
-            m.d.sync += gemm_rows.eq(tile_rows)
-        active_rows = Signal(range(rows + 1))
-        m.d.comb += active_rows.eq(Mux(together, tile_rows, gemm_rows))
+            m.d.sync += [gemm_rows.eq(tile_rows), gemm_used.eq(tile_used)]
         used = Signal(rows)
-        m.d.comb += used.eq(Mux(self.flush, 0, lanes_below(m, active_rows, rows, name="used")))
+        m.d.comb += used.eq(Mux(self.flush, 0, Mux(together, tile_used, gemm_used)))
 
         # --- release of held results: when the last used row of a column has its own
         countdown = Signal(range(rows + 1))

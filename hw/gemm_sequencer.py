@@ -88,11 +88,9 @@ class GemmSequencer(Component):
 
         strided = self.strided
         direct, single = Signal(), Signal()  # past the array; blocks of one channel
-        m.d.comb += [
-            strided.eq(cfg.sx == 2),
-            direct.eq((cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)),
-            single.eq(direct | cfg.depthwise),
-        ]
+        past = (cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)
+        m.d.comb += strided.eq(cfg.sx == 2)
+        m.d.sync += [direct.eq(past), single.eq(past | cfg.depthwise)]  # a cycle behind `cfg`: from setup on
 
         # --- stage A: counters
         run = Signal()
@@ -132,13 +130,12 @@ class GemmSequencer(Component):
                 block_rows.eq(Mux(left < block, left, block)),
             ]
 
+        # So are the comparisons of the counters with their ends.
         last_kx, last_ky, last_channel, last_line = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_kx.eq(kx == cfg.kw - 1),
-            last_ky.eq(ky == cfg.kh - 1),
-            last_channel.eq(single | (channel_left == 1)),
-            last_line.eq(line_left == 1),
-        ]
+        one_kx, one_ky, one_channel, one_line = cfg.kw == 1, cfg.kh == 1, single | (cfg.cin == 1), cfg.out_h == 1
+        before_last_kx, before_last_ky = Signal(4), Signal(4)
+        m.d.sync += [before_last_kx.eq(cfg.kw - 2), before_last_ky.eq(cfg.kh - 2)]
+        block_used = Signal()  # with this block of channels a block of weights is used up
         last_step = Signal()
         m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
 
@@ -170,9 +167,14 @@ class GemmSequencer(Component):
                 tap_base.eq(first_line),
                 ky.eq(0),
                 kx.eq(0),
+                last_kx.eq(one_kx),
+                last_ky.eq(one_ky),
+                last_channel.eq(one_channel),
+                last_line.eq(one_line),
                 block_weight.eq(cfg.w_base),
                 weight.eq(cfg.w_base),
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
+                block_used.eq(~single | (rows == 1) | (cfg.cout == 1)),
             ]
 
         input_line = Signal(position)
@@ -195,26 +197,36 @@ class GemmSequencer(Component):
         c = self.port.step
 
         with m.If(advance):
-            m.d.sync += [kx.eq(kx + 1), tap_x.eq(Mux(single, tap_x - 1, tap_x + 1)), weight.eq(weight + 1)]
+            m.d.sync += [
+                kx.eq(kx + 1),
+                last_kx.eq(kx == before_last_kx),
+                tap_x.eq(Mux(single, tap_x - 1, tap_x + 1)),
+                weight.eq(weight + 1),
+            ]
             with m.If(last_kx):
                 next_tap_base = tap_base + cfg.in_pitch
                 m.d.sync += [
                     kx.eq(0),
+                    last_kx.eq(one_kx),
                     tap_x.eq(Mux(single, cfg.kw - 1, 0)),
                     ky.eq(ky + 1),
+                    last_ky.eq(ky == before_last_ky),
                     tap_base.eq(next_tap_base),
                 ]
                 with m.If(last_ky):
                     next_channel = channel_base + cfg.in_cs
                     m.d.sync += [
                         ky.eq(0),
+                        last_ky.eq(one_ky),
                         channel_left.eq(channel_left - 1),
+                        last_channel.eq(single | (channel_left == 2)),
                         channel_base.eq(next_channel),
                         tap_base.eq(next_channel),
                     ]
             with m.If(last_step):
                 m.d.sync += [
                     channel_left.eq(cfg.cin),
+                    last_channel.eq(one_channel),
                     channel_base.eq(line_base),
                     tap_base.eq(line_base),
                     weight.eq(block_weight),
@@ -229,6 +241,7 @@ class GemmSequencer(Component):
                         next_x.eq(tile_step),
                         last_tile.eq(one_tile),
                         line_left.eq(line_left - 1),
+                        last_line.eq(line_left == 2),
                         line_base.eq(next_line),
                         line_index.eq(line_index + cfg.sy),
                         channel_base.eq(next_line),
@@ -239,18 +252,21 @@ class GemmSequencer(Component):
                         begin_block(next_left)
                         m.d.sync += [
                             line_left.eq(cfg.out_h),
+                            last_line.eq(one_line),
                             line_index.eq(-cfg.pad_y),
                             outer_base.eq(next_outer),
                             line_base.eq(next_outer),
                             channel_base.eq(next_outer),
                             tap_base.eq(next_outer),
                             lane.eq(lane - 1),
+                            block_used.eq(~single | (lane == 1)),
                         ]
-                        with m.If(~single | (lane == 0)):  # a weight block is used up
+                        with m.If(block_used):
                             m.d.sync += [
                                 block_weight.eq(weight + 1),
                                 weight.eq(weight + 1),
                                 lane.eq(Mux(next_left < rows, next_left - 1, rows - 1)),
+                                block_used.eq(~single | (rows == 1) | (next_left == 1)),
                             ]
                         with m.If(last_outer):
                             m.d.sync += run.eq(0)
@@ -261,8 +277,8 @@ class GemmSequencer(Component):
         settle_cycles = rows + cols - 2
         settle = Signal(range(settle_cycles + 1))
         used_rows = Signal(range(rows + 1))
-        may_end = Signal()
-        m.d.comb += may_end.eq((drain == 0) & ((settle == 0) | (c.rows == used_rows)))
+        drained, settled, may_end = Signal(init=1), Signal(init=1), Signal()
+        m.d.comb += may_end.eq(drained & (settled | (c.rows == used_rows)))
         m.d.comb += [
             self.admit.eq(~held),
             held.eq(self.hold | (c.last & (self.hold_end | (~direct & ~may_end)))),
@@ -277,9 +293,11 @@ class GemmSequencer(Component):
         ]
         with m.If(self.issue & c.last & ~direct):
             m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]
+            m.d.sync += [drained.eq(c.rows == 1), settled.eq(settle_cycles == 0)]
         with m.Else():
-            with m.If(drain != 0):
+            m.d.sync += [drained.eq(drain <= 1), settled.eq(settle <= 1)]
+            with m.If(~drained):
                 m.d.sync += drain.eq(drain - 1)
-            with m.If(settle != 0):
+            with m.If(~settled):
                 m.d.sync += settle.eq(settle - 1)
         return m

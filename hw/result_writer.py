@@ -104,6 +104,7 @@ class ResultWriter(Component):
         with m.If(self.start):
             m.d.sync += cfg.eq(self.cfg)
         lines, single, gated = Signal(), Signal(), Signal()
+        with_residual = Signal()
         halved = Signal()  # computed at stride 1, every second column is kept
         kept_lanes = Mux(halved, cols // 2, cols)
         beside = Signal()  # pooled, and the map is written as well
@@ -123,22 +124,28 @@ class ResultWriter(Component):
         first_map = Signal()  # no pixel of this block has been seen
 
         last_index = Signal(range(rows))  # of a tile's rows
+        # Kept one row ahead, so that no comparison follows an adder.
         last_row, last_tile, last_middle, last_outer = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [last_row.eq(row_index == last_index), last_tile.eq(remaining <= kept_lanes)]
+        one_row, one_tile = Signal(), Signal()  # a tile, a line has only one
+
+        def begin_rows(left: Value, *, single: Value | int = 0) -> None:
+            one = single | (rows == 1) | (left == 1)
+            m.d.sync += last_index.eq(Mux(single, 0, Mux(left < rows, left - 1, rows - 1)))
+            m.d.sync += [one_row.eq(one), last_row.eq(one)]
 
         def begin_middle(lines: Value, left: Value) -> None:
             """Take the next lines, when `left` are still to come."""
             unit = Mux(lines, rows, 1)
             m.d.sync += [middle_left.eq(left), middle_next.eq(left - unit), last_middle.eq(left <= unit)]
             with m.If(lines):
-                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+                begin_rows(left)
 
         def begin_outer(lines: Value, single: Value, left: Value) -> None:
             """Take the next channels, when `left` are still to come."""
             unit = Mux(lines | single, 1, rows)
             m.d.sync += [outer_next.eq(left - unit), last_outer.eq(left <= unit)]
             with m.If(~lines):
-                m.d.sync += last_index.eq(Mux(single, 0, Mux(left < rows, left - 1, rows - 1)))
+                begin_rows(left, single=single)
 
         active, row_taken = Signal(), Signal()  # rows are still to come; one is taken
         m.d.comb += row_taken.eq(self.row_valid & active & ~self.halt)
@@ -150,6 +157,7 @@ class ResultWriter(Component):
                 lines.eq(new_lines),
                 single.eq(new_single),
                 gated.eq(new_gated),
+                with_residual.eq(new_gated | (new.res == ResidualOp.ADD)),
                 row_step.eq(Mux(new_lines, new.out_pitch, new.out_cs)),
                 middle_step.eq(Mux(new_lines, rows * new.out_pitch, new.out_pitch)),
                 outer_step.eq(Mux(new_lines | new_single, new.out_cs, rows * new.out_cs)),
@@ -161,13 +169,16 @@ class ResultWriter(Component):
                 first_map.eq(1),
             ]
             new_halved = (new.sx == 2) & (new.kw != 1) & ((new.mode == Mode.STOS_CH) | new_lines)
-            m.d.sync += [halved.eq(new_halved), next_x.eq(Mux(new_halved, cols // 2, cols))]
+            new_lanes = Mux(new_halved, cols // 2, cols)
+            new_one = new.out_w <= new_lanes
+            m.d.sync += [halved.eq(new_halved), next_x.eq(new_lanes), one_tile.eq(new_one), last_tile.eq(new_one)]
             begin_middle(new_lines, new.out_h)
             begin_outer(new_lines, new_single, new.cout)
             m.d.sync += [base.eq(new.out_base) for base in (outer_base, middle_base, row_base, pooled_base)]
         with m.If(row_taken):
             m.d.sync += [
                 row_index.eq(row_index + 1),
+                last_row.eq(row_index + 1 == last_index),
                 row_base.eq(row_base + row_step),
                 pooled_base.eq(pooled_base + Mux(lines, 0, row_step)),
                 param_row.eq(param_row + ~lines),
@@ -177,8 +188,10 @@ class ResultWriter(Component):
             with m.If(last_row):
                 m.d.sync += [
                     row_index.eq(0),
+                    last_row.eq(one_row),
                     next_x.eq(next_x + kept_lanes),
                     remaining.eq(remaining - kept_lanes),
+                    last_tile.eq(remaining <= 2 * kept_lanes),
                     row_base.eq(middle_base + next_x),
                     pooled_base.eq(outer_base),
                     param_row.eq(param),
@@ -190,6 +203,7 @@ class ResultWriter(Component):
                     m.d.sync += [
                         next_x.eq(kept_lanes),
                         remaining.eq(cfg.out_w),
+                        last_tile.eq(one_tile),
                         middle_base.eq(next_middle),
                         row_base.eq(next_middle),
                     ]
@@ -282,8 +296,8 @@ class ResultWriter(Component):
             m.submodules.residual_banks = needed = VectorAddress(config, cols)
             m.d.comb += [needed.addr.eq(addresses[-2]), needed.hi.eq(counts[-2])]
             m.d.sync += request.payload.banks.eq(needed.banks)
+        m.d.sync += request.valid.eq(valid[ask - 1] & with_residual)
         m.d.comb += [
-            request.valid.eq(valid[ask] & ((cfg.res == ResidualOp.ADD) | gated)),
             request.payload.addr.eq(residual_addr),
             request.payload.hi.eq(counts[-1]),
             request.payload.fill.eq(cfg.res_zp),
