@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal, ValueLike, unsigned
+from amaranth.hdl import Array, Const, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -62,8 +62,8 @@ class BurstGenerator(Component):
     """Turns DMA instructions into bursts that stay within a row and never cross 4 KiB.
 
     Addresses advance by additions only.  One burst per cycle, also when every row is a burst of its own and every
-    instruction a single row; the first burst is on ``burst`` 4 cycles after its instruction was accepted (walk,
-    sums, checks, split and output each end in a register).
+    instruction a single row (with ``pipeline_mac`` an instruction costs a cycle more); the first burst is on ``burst``
+    4 cycles after its instruction was accepted (walk, sums, checks, split and output each end in a register).
 
     Every row is checked when its turn comes.  Causes, the first that applies, and ``info``:
 
@@ -154,7 +154,8 @@ class BurstGenerator(Component):
         target = instr.target if loads else Target.ACT.value
         m.d.comb += [
             last_row.eq(walk.left <= 1),
-            self.instr.ready.eq(~self.halt & (~walk_valid | (last_row & sums_ready))),
+            # With ``pipeline_mac`` the way from the bus ends at the walk's registers.
+            self.instr.ready.eq(~self.halt & (~walk_valid | (Const(not config.pipeline_mac) & last_row & sums_ready))),
             accept.eq(self.instr.valid & self.instr.ready),
         ]
         with m.If(sums_ready):

@@ -93,7 +93,7 @@ class Control(wiring.Component):
         m.submodules.csr = self._csr = CSRBlock(self.config)
         m.submodules.counter_bank = self._counters = PerformanceCounters()
         self._fetch, self._tokens = Fetcher(self.config), TokenCounters()
-        self._queues = {queue: shared(platform, TokenQueue) for queue in Queue}
+        self._queues = {queue: shared(platform, TokenQueue, pipeline=self.config.pipeline_mac) for queue in Queue}
         m.submodules.fetch = soft(self._fetch)
         m.submodules.tokens = soft(self._tokens)
         for queue, name in UNITS.items():

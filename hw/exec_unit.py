@@ -49,8 +49,8 @@ class ExecUnit(Component):
     * VEC and MAX, which use a running maximum per column (of one pixel: VEC) in place of the array, wait only for their
       turn in the writer.
 
-    If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6), 2 more with
-    ``pipeline_mac``.  ``done`` comes in order.
+    If nothing of this is in the way the first operand is asked for 5 cycles after acceptance (ST-OS: 6), with
+    ``pipeline_mac`` 2 more (ST-OS: 3).  ``done`` comes in order.
 
     Errors (``info``): BAD_FIELD, a field's value is illegal (that value); MEM_RANGE, a byte, weight word or parameter
     entry in use lies beyond its memory (its address; of a vector, byte 0's).  What was written before stays.
@@ -142,8 +142,14 @@ class ExecUnit(Component):
         illegal, illegal_value = Signal(), Signal(32)
         handed = Signal()  # the front is the back too
         failing = Signal()  # an error has been found
+        ready = Signal()
+        free = idle | (running & ~active & handed)
+        if config.pipeline_mac:
+            m.d.sync += ready.eq(free & ~accept)
+        else:
+            m.d.comb += ready.eq(free)
         m.d.comb += [
-            unit.instr.ready.eq((idle | (running & ~active & handed)) & ~failing & ~unit.abort),
+            unit.instr.ready.eq(ready & ~failing & ~unit.abort),
             accept.eq(unit.instr.valid & unit.instr.ready),
         ]
         # What is to be known of an instruction in its first cycle is found while it is still offered.
@@ -183,12 +189,12 @@ class ExecUnit(Component):
                 pass
 
         # --- back: the instruction whose rows the writer takes
-        back_pc, back_direct = Signal(PC_WIDTH), Signal()
+        back_pc = Signal(PC_WIDTH)
         m.d.comb += writer.start.eq((start | running) & ~handed & ~failing & writer.ready)
         with m.If(accept):
             m.d.sync += handed.eq(0)
         with m.Elif(writer.start):
-            m.d.sync += [handed.eq(1), back_pc.eq(pc), back_direct.eq(direct)]
+            m.d.sync += [handed.eq(1), back_pc.eq(pc)]
 
         # --- unfinished instructions: the newest, and how many before it
         busy, older = Signal(), Signal(range(IN_FLIGHT_DEPTH))
@@ -203,7 +209,8 @@ class ExecUnit(Component):
 
         # --- when the front may begin, and end its first tile
         fresh = Signal()  # no tile has ended
-        due = Signal(range(array.LATENCY_GEMM + config.rows + latency + writer.NEXT_INSTRUCTION))
+        registered = int(config.pipeline_mac)  # rows reach the writer by a register
+        due = Signal(range(array.LATENCY_GEMM + config.rows + latency + writer.NEXT_INSTRUCTION + registered))
         array_stos = Signal()  # the array's mode, for steps issued now
         passing = Signal(range(config.rows + config.cols))  # cycles until the last GEMM step has passed all PEs
         unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
@@ -280,9 +287,9 @@ class ExecUnit(Component):
         # --- rows under way: `due` counts the cycles until a row of another instruction may enter the writer.  Counted
         # from the issue of its last step a tile's rows come there from cycle `first` (ST-OS: that of a full tile, and
         # counted from the capture) to cycle `final`.
-        gemm_first = latency + array.LATENCY_GEMM
-        stos_final = latency + array.LATENCY_STOS
-        direct_first = latency + Maximum.LATENCY
+        gemm_first = latency + array.LATENCY_GEMM + registered
+        stos_final = latency + array.LATENCY_STOS + registered
+        direct_first = latency + Maximum.LATENCY + registered
         tile_first, tile_final = Signal(range(gemm_first + config.max_kernel + 3)), Signal.like(due)
         with m.If(direct):
             m.d.comb += [tile_first.eq(direct_first), tile_final.eq(direct_first)]
@@ -343,13 +350,14 @@ class ExecUnit(Component):
         m.d.comb += [
             maximum.valid.eq(delayed(m, gemm.issue & direct, latency, name="taken", reset_less=False)[-1]),
             maximum.last.eq(delayed(m, gemm.last, latency, name="ends")[-1]),
-            writer.row_valid.eq(Mux(back_direct, maximum.out_valid, array.out_valid)),
         ]
+        # Rows of two instructions are apart, so at most one of the two is there.
+        row = [Mux(maximum.out_valid, *pair) for pair in zip(maximum.out, array.out, strict=True)]
+        domain = m.d.sync if registered else m.d.comb
+        domain += writer.row_valid.eq(maximum.out_valid | array.out_valid)
         for column in range(config.cols):
-            m.d.comb += [
-                maximum.pixels[column].eq(self.operand.data[config.halo + column]),
-                writer.row[column].eq(Mux(back_direct, maximum.out[column], array.out[column])),
-            ]
+            m.d.comb += maximum.pixels[column].eq(self.operand.data[config.halo + column])
+            domain += writer.row[column].eq(row[column])
         connect(m, writer.residual, flipped(self.residual))
         connect(m, writer.result, flipped(self.result))
         m.d.comb += [

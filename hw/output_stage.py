@@ -39,15 +39,15 @@ class OutputLane(wiring.Component):
     ======  =========  ========================================  ============================
     t       t          add the bias                              acc, bias
     t + 1   t + 1, 2   multiply                                  mult
-    t + 2   t + 3      shift                                     shift
-    t + 2   t + 4      round, saturate to mid_width
+    t + 2   t + 3, 4   shift                                     shift
+    t + 2   t + 5      round, saturate to mid_width
     t + 3   t + 4, 5   multiply the residual                     residual, res_zp, res_mult
-    t + 3   t + 6      add the residual
-    t + 4   t + 7      saturate to factor_width                  scaled
-    t + 4   t + 8      second factor                             offset, factor, fixed
-    t + 5   t + 9      multiply the two factors, or pass
-    t + 6   t + 10     post shift                                post_shift
-    t + 6   t + 11     zero point, clamp                         out_zp, q_lo, q_hi
+    t + 3   t + 7      add the residual
+    t + 4   t + 8      saturate to factor_width                  scaled
+    t + 4   t + 9      second factor                             offset, factor, fixed
+    t + 5   t + 10     multiply the two factors, or pass
+    t + 6   t + 11,12  post shift                                post_shift
+    t + 6   t + 13     zero point, clamp                         out_zp, q_lo, q_hi
     ======  =========  ========================================  ============================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
@@ -67,7 +67,7 @@ class OutputLane(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 5 more if pipelined.
+        7, and 7 more if pipelined.
     STAGES : dict
         Cycles from the accumulator to other inputs.
 
@@ -88,7 +88,7 @@ class OutputLane(wiring.Component):
 
     def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + 5 * pipeline
+        self.LATENCY = OutputLane.LATENCY + 7 * pipeline
         self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
         self.STAGES = {
             "bias": 0,
@@ -96,9 +96,9 @@ class OutputLane(wiring.Component):
             "res_zp": self.RESIDUAL_STAGE,
             "res_mult": self.RESIDUAL_STAGE + pipeline,
             "shift": 3 if pipeline else 2,
-            "scaled": 7 if pipeline else 4,
-            **dict.fromkeys(("offset", "factor", "fixed"), 8 if pipeline else 4),
-            "post_shift": 10 if pipeline else 6,
+            "scaled": 8 if pipeline else 4,
+            **dict.fromkeys(("offset", "factor", "fixed"), 9 if pipeline else 4),
+            "post_shift": 11 if pipeline else 6,
             **dict.fromkeys(("out_zp", "q_lo", "q_hi"), self.LATENCY - 1),
         }
         settings = ("res_zp", "res_mult", "post_shift", "out_zp", "q_lo", "q_hi")
@@ -134,7 +134,7 @@ class OutputLane(wiring.Component):
 
         stage = int(self.pipeline)
         difference = delayed(m, self.residual - self.res_zp, stage, name="difference")[-1]
-        addend = delayed(m, difference * self.res_mult, stage, name="addend")[-1]
+        addend = delayed(m, difference * self.res_mult, 2 * stage, name="addend")[-1]
         mid = delayed(m, requantise.mid, stage, name="mid")[-1]  # as late as the residual
         summed = Signal((mid + addend).shape(), reset_less=True)
         m.d.sync += summed.eq(mid + addend)
@@ -163,7 +163,7 @@ class OutputLane(wiring.Component):
         value = Signal(signed(width + numerics.limit_width), reset_less=True)
         m.d.sync += value.eq(Mux(scaled, first[:width].as_signed() * second, first))
 
-        m.submodules.post = post = RoundShift(len(value), numerics.post_width)
+        m.submodules.post = post = RoundShift(len(value), numerics.post_width, pipeline=self.pipeline)
         m.submodules.clamp = clamp = ZeroPointClamp(len(value))
         q = Signal(signed(8), reset_less=True)
         m.d.comb += [
@@ -198,7 +198,7 @@ class OutputStage(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 5 more if pipelined.
+        7, and 7 more if pipelined.
 
     Members
     -------
@@ -225,7 +225,7 @@ class OutputStage(wiring.Component):
             raise ValueError(f"an output stage has at least 1 lane, not {lanes}")
         self.lanes, self.numerics, self.pipeline = lanes, numerics, pipeline
         self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
-        self.LATENCY = OutputLane.LATENCY + 5 * pipeline
+        self.LATENCY = OutputLane.LATENCY + 7 * pipeline
         super().__init__(
             {
                 "valid": In(1),

@@ -45,7 +45,7 @@ class Pooling(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), five, and two more if
+        Cycles from a last vector to its result: one per factor of 8 in `lanes` (the lane sum), five, and three more if
         pipelined.
 
     Members
@@ -75,7 +75,7 @@ class Pooling(wiring.Component):
         self.sum_stages = 1
         while lanes > _RADIX**self.sum_stages:
             self.sum_stages += 1
-        self.latency = self.sum_stages + 3 + Requantise.LATENCY + 2 * pipeline
+        self.latency = self.sum_stages + 3 + Requantise.LATENCY + 3 * pipeline
         super().__init__(
             {
                 "valid": In(1),

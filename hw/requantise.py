@@ -13,7 +13,7 @@ __all__ = ["Requantise", "RoundShift", "ZeroPointClamp"]
 
 
 class RoundShift(wiring.Component):
-    """Arithmetic right shift with rounding to nearest, ties to even.  Combinational.
+    """Arithmetic right shift with rounding to nearest, ties to even.
 
     The rounded value is ``floor + up``; they are given apart because the adder that follows takes ``up`` as its carry.
 
@@ -23,19 +23,31 @@ class RoundShift(wiring.Component):
         Bits of the signed value.
     shift_width
         Bits of the shift; any amount is exact, also beyond `width`.
+    pipeline
+        Shift by multiples of :data:`COARSE` a cycle later.
+
+    Attributes
+    ----------
+    LATENCY : int
+        0, combinational; 1 if pipelined.
 
     Members
     -------
     value : In(signed(width))
     shift : In(shift_width)
+        Sampled with the value.
     floor : Out(signed(width))
         ``value >> shift``.
     up : Out(1)
         1 if rounding goes up.
     """
 
-    def __init__(self, width: int, shift_width: int) -> None:
-        self.width, self.shift_width = width, shift_width
+    LATENCY: int = 0
+    COARSE = 8
+
+    def __init__(self, width: int, shift_width: int, *, pipeline: bool = False) -> None:
+        self.width, self.shift_width, self.pipeline = width, shift_width, pipeline
+        self.LATENCY = int(pipeline)
         super().__init__(
             {
                 "value": In(signed(width)),
@@ -51,16 +63,20 @@ class RoundShift(wiring.Component):
         current: Value = self.value
         half: Value = Const(0, 1)
         sticky: Value = Const(0, 1)
+        shift: Value = self.shift
         for bit in range(self.shift_width):
             amount = 1 << bit
+            if self.pipeline and amount == self.COARSE:
+                fine = {"fine": current, "fine_half": half, "fine_sticky": sticky, "coarse": shift}
+                current, half, sticky, shift = (delayed(m, value, 1, name=name)[1] for name, value in fine.items())
             # A shift beyond the width loses copies of the sign too: bits of the value as if extended.
             lost = Cat(current, current[-1].replicate(max(0, amount - self.width)))[:amount]
             floor = Signal(signed(self.width), name=f"floor_{bit}")
             half_next, sticky_next = Signal(name=f"half_{bit}"), Signal(name=f"sticky_{bit}")
             m.d.comb += [
-                floor.eq(Mux(self.shift[bit], current >> amount, current)),
-                half_next.eq(Mux(self.shift[bit], lost[-1], half)),
-                sticky_next.eq(Mux(self.shift[bit], lost[:-1].any() | half | sticky, sticky)),
+                floor.eq(Mux(shift[bit], current >> amount, current)),
+                half_next.eq(Mux(shift[bit], lost[-1], half)),
+                sticky_next.eq(Mux(shift[bit], lost[:-1].any() | half | sticky, sticky)),
             ]
             current, half, sticky = floor, half_next, sticky_next
         m.d.comb += [self.floor.eq(current), self.up.eq(half & (sticky | current[0]))]
@@ -78,12 +94,12 @@ class Requantise(wiring.Component):
         Bits of the signed value; the accumulator's by default.
     pipeline
         Multiply in two cycles: halves of the value first (on an FPGA one multiplier block each), then their sum; and
-        shift and saturate in two.
+        shift and saturate in three.
 
     Attributes
     ----------
     LATENCY : int
-        2, and 2 more if pipelined.
+        2, and 3 more if pipelined.
     SHIFT_STAGE : int
         Cycles from the value to the shift: 1, and 1 more if pipelined.
 
@@ -102,7 +118,7 @@ class Requantise(wiring.Component):
 
     def __init__(self, numerics: Numerics, width: int | None = None, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = Requantise.LATENCY + 2 * pipeline
+        self.LATENCY = Requantise.LATENCY + 3 * pipeline
         self.SHIFT_STAGE = Requantise.SHIFT_STAGE + pipeline
         self.width = numerics.acc_width if width is None else width
         super().__init__(
@@ -131,7 +147,7 @@ class Requantise(wiring.Component):
         else:
             m.d.sync += product.eq(self.value * self.mult)
 
-        m.submodules.shifter = shifter = RoundShift(len(product), self.numerics.shift_width)
+        m.submodules.shifter = shifter = RoundShift(len(product), self.numerics.shift_width, pipeline=self.pipeline)
         m.d.comb += [shifter.value.eq(product), shifter.shift.eq(self.shift)]
 
         # Saturation looks at the unrounded value, so it does not wait for the increment: of the values that fit, only

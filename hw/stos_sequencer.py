@@ -105,10 +105,8 @@ class StosSequencer(Component):
 
         strided = self.strided  # every second pixel is read
         lines = Signal()  # rows are lines, not channels
-        m.d.comb += [
-            lines.eq(cfg.mode == Mode.STOS_LN),
-            strided.eq((cfg.sx == 2) & (cfg.kw == 1)),
-        ]
+        # A cycle behind `cfg`: right from the first cycle of setup on.
+        m.d.sync += [lines.eq(cfg.mode == Mode.STOS_LN), strided.eq((cfg.sx == 2) & (cfg.kw == 1))]
 
         # --- constants of the instruction: `cfg` is stable while they are used, so few need to be held
         run = Signal()
@@ -120,6 +118,9 @@ class StosSequencer(Component):
         taps_words = Signal(8)  # weight words per channel block
         capture_words = Signal(8)  # weight words from capture to capture within a phase
         last_phase_index = Signal(4)
+        before_last_phase, one_phase = Signal(4), Signal()
+        # The first ky behind which, one or two strides on, no other one of the phase follows; phase 0 has only ky = 0.
+        ky_end, ky_next_end, one_ky = Signal(signed(6)), Signal(signed(6)), Signal()
         part = Signal(POINTER_WIDTH)  # in_h * in_pitch by bytes of in_h, the high one in the second cycle of setup
         low_part = Signal(signed(POINTER_WIDTH + 1))
         fold_step = Signal(signed(POINTER_WIDTH + 9))
@@ -135,6 +136,11 @@ class StosSequencer(Component):
             taps_words.eq(cfg.kh * cfg.kw),
             capture_words.eq(cfg.sy * cfg.kw),
             last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
+            before_last_phase.eq(last_phase_index - 1),
+            one_phase.eq(~lines & (cfg.kh == 1) | lines & ((cfg.kh == 1) | (cfg.sy == 1))),
+            ky_end.eq(cfg.kh - cfg.sy),
+            ky_next_end.eq(cfg.kh - (cfg.sy << 1)),
+            one_ky.eq(~lines | (cfg.sy >= cfg.kh)),
             part.eq(Mux(setup[0], cfg.in_h[8:], cfg.in_h[:8]) * cfg.in_pitch),
             low_part.eq(part - cfg.seg),
         ]
@@ -161,34 +167,37 @@ class StosSequencer(Component):
         block_weight = Signal(WEIGHT_POINTER_WIDTH)
         lane = Signal(range(rows))
 
-        # What the next load depends on is kept one tile ahead, so that no comparison follows an adder.
+        # What the next load depends on is kept one load ahead, so that no comparison follows an adder.
         tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
         next_x = Signal(position)  # place of the next tile of the line
         limit_x = Signal(position)  # from here on the next tile is the line's last one
         one_tile = Signal()  # a line is one tile
         last_index = Signal(range(rows))  # of a tile's rows
+        one_row = Signal()  # that is 0
+        last_capture = Signal()  # of a phase
+        block_used = Signal()  # with this block of channels a block of weights is used up
         outer_next, middle_next = Signal(signed(18)), Signal(signed(17))  # what is left behind this block
         capture, last_load, last_phase = Signal(), Signal(), Signal()
         last_tile, last_middle, last_outer = Signal(), Signal(), Signal()
-        m.d.comb += [
-            capture.eq(loaded == last_index),
-            last_load.eq(capture & (~lines | (ky + cfg.sy >= cfg.kh))),
-            last_phase.eq(phase == last_phase_index),
-        ]
+        m.d.comb += last_load.eq(capture & last_capture)
+
+        def begin_rows(left: Value) -> None:
+            one = (rows == 1) | (left == 1)
+            m.d.sync += [last_index.eq(Mux(left < rows, left - 1, rows - 1)), one_row.eq(one), capture.eq(one)]
 
         def begin_middle(left: Value) -> None:
             """Take the next lines, when `left` are still to come."""
             unit = Mux(lines, rows, 1)
             m.d.sync += [middle_next.eq(left - unit), last_middle.eq(left <= unit)]
             with m.If(lines):
-                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+                begin_rows(left)
 
         def begin_outer(left: Value) -> None:
             """Take the next channels, when `left` are still to come."""
             unit = Mux(lines, 1, rows)
             m.d.sync += [outer_next.eq(left - unit), last_outer.eq(left <= unit)]
             with m.If(~lines):
-                m.d.sync += last_index.eq(Mux(left < rows, left - 1, rows - 1))
+                begin_rows(left)
 
         with m.If(setup[1]):
             begin_middle(cfg.out_h)
@@ -210,9 +219,12 @@ class StosSequencer(Component):
                 load_line.eq(-cfg.pad_y),
                 loaded.eq(0),
                 ky.eq(0),
+                last_phase.eq(one_phase),
+                last_capture.eq(one_ky),
                 weight.eq(cfg.w_base),
                 block_weight.eq(cfg.w_base),
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
+                block_used.eq(~lines | (rows == 1) | (cfg.cout == 1)),
             ]
 
         # Beyond the plane's first and last line, lines go on one segment to the side.
@@ -224,47 +236,79 @@ class StosSequencer(Component):
             inside.eq((load_line >= 0) & (load_line < in_h)),
             above.eq(cfg.fold & (load_line < 0) & (load_line >= -in_h)),
             below.eq(cfg.fold & (load_line >= in_h) & (load_line < 2 * in_h)),
+        ]
+        counted = {
+            "base": load_base + window_x,
+            "x": window_x,
+            "inside": inside,
+            "above": above,
+            "below": below,
+            "capture": capture,
+            "weight": weight,
+            "lane": lane,
+            "last": last_load & last_phase,
+            "rows": last_index + 1,
+        }
+        counted_valid = Signal()  # with `pipeline_mac` only
+        if config.pipeline_mac:  # the fold in a cycle of its own
+            free = Signal(name="counted_free")
+            counters = {name: Value.cast(value) for name, value in counted.items()}
+            counted = {name: Signal(value.shape(), name=f"counted_{name}") for name, value in counters.items()}
+            advance = run & free
+            with m.If(free):
+                m.d.sync += [counted_valid.eq(run), *(counted[name].eq(value) for name, value in counters.items())]
+        above, below = counted["above"], counted["below"]
+        m.d.comb += [
             fold_bytes.eq(Mux(above, folded, Mux(below, ~above_bytes, 0))),
             fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
         ]
-        advance = register_steps(
+        taken = register_steps(
             m,
             self.steps,
-            run,
+            counted_valid if config.pipeline_mac else run,
             {
-                "addr": load_base + window_x + fold_bytes + below,
-                "x": window_x + fold_x,
-                "line_valid": inside | above | below,
-                "capture": capture,
-                "weight": weight,
-                "lane": lane,
-                "last": last_load & last_phase,
-                "rows": last_index + 1,
+                "addr": counted["base"] + fold_bytes + below,
+                "x": counted["x"] + fold_x,
+                "line_valid": counted["inside"] | above | below,
+                **{name: counted[name] for name in issue_layout(config).members},
             },
         )
+        if config.pipeline_mac:
+            m.d.comb += free.eq(~counted_valid | taken)
+        else:
+            advance = taken
 
         with m.If(advance):
             m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
             with m.If(capture):
-                m.d.sync += [ky.eq(ky + cfg.sy), weight.eq(weight + capture_words)]
+                m.d.sync += [
+                    ky.eq(ky + cfg.sy),
+                    last_capture.eq(~lines | (ky >= ky_next_end)),
+                    weight.eq(weight + capture_words),
+                ]
             with m.Else():
-                m.d.sync += loaded.eq(loaded + 1)
+                m.d.sync += [loaded.eq(loaded + 1), capture.eq(loaded + 1 == last_index)]
             with m.If(last_load):
                 next_phase = phase_base + cfg.in_pitch
                 m.d.sync += [
                     phase.eq(phase + 1),
+                    last_phase.eq(phase == before_last_phase),
                     ky.eq(phase + 1),
+                    last_capture.eq(~lines | (phase + 1 >= ky_end)),
                     phase_base.eq(next_phase),
                     phase_weight.eq(phase_weight + cfg.kw),
                     weight.eq(phase_weight + cfg.kw),
                     load_base.eq(next_phase),
                     load_line.eq(middle_line + phase + 1),
                     loaded.eq(0),
+                    capture.eq(one_row),
                 ]
                 with m.If(last_phase):
                     m.d.sync += [
                         phase.eq(0),
+                        last_phase.eq(one_phase),
                         ky.eq(0),
+                        last_capture.eq(one_ky),
                         phase_base.eq(middle_base),
                         phase_weight.eq(block_weight),
                         weight.eq(block_weight),
@@ -300,14 +344,16 @@ class StosSequencer(Component):
                                 load_base.eq(next_outer),
                                 load_line.eq(-cfg.pad_y),
                                 lane.eq(lane - 1),
+                                block_used.eq(~lines | (lane == 1)),
                             ]
-                            with m.If(~lines | (lane == 0)):  # a weight block is used up
+                            with m.If(block_used):
                                 next_block = block_weight + taps_words
                                 m.d.sync += [
                                     block_weight.eq(next_block),
                                     phase_weight.eq(next_block),
                                     weight.eq(next_block),
                                     lane.eq(Mux(outer_next < rows, outer_next - 1, rows - 1)),
+                                    block_used.eq(~lines | (rows == 1) | (outer_next == 1)),
                                 ]
                             with m.If(last_outer):
                                 m.d.sync += run.eq(0)
@@ -316,29 +362,31 @@ class StosSequencer(Component):
         full = Signal()  # the vertical chain holds lines that wait to be captured
         waiting = Signal(issue_layout(config))  # what they are
         taps_left = Signal(4)
+        final_tap = Signal(init=1)  # of a window, or none is issued
         tap_weight = Signal(WEIGHT_POINTER_WIDTH)
         tap = Signal(issue_layout(config))
         held = Signal()
         m.d.comb += [
             held.eq((waiting.last & self.hold_end) | self.hold_capture),
-            self.tap.eq(taps_left != 0),
             self.weight_addr.eq(tap_weight),
             self.lane.eq(tap.lane),
             self.one_lane.eq(lines),
-            self.last.eq(tap.last & (taps_left == 1)),
+            self.last.eq(tap.last & final_tap & self.tap),
             self.tile_rows.eq(tap.rows),
-            self.capture.eq(full & (taps_left <= 1) & ~held),
+            self.capture.eq(full & final_tap & ~held),
         ]
         with m.If(self.capture):
             m.d.sync += [taps_left.eq(cfg.kw), tap_weight.eq(waiting.weight), tap.eq(waiting)]
+            m.d.sync += [self.tap.eq(1), final_tap.eq(cfg.kw == 1)]
         with m.Elif(self.tap):
             m.d.sync += [taps_left.eq(taps_left - 1), tap_weight.eq(tap_weight + 1)]
+            m.d.sync += [self.tap.eq(~final_tap), final_tap.eq(taps_left <= 2)]
 
         m.d.comb += [
             self.admit.eq((~full | self.capture) & ~self.hold),
             self.drain_wait.eq((self.port.waiting & self.hold) | (full & held & ~self.tap)),
             self.load.eq(self.port.issued),
-            self.active.eq(Cat(setup, run, self.steps.valid, self.port.busy, full, self.tap).any()),
+            self.active.eq(Cat(setup, run, counted_valid, self.steps.valid, self.port.busy, full, self.tap).any()),
         ]
         with m.If(self.load & self.port.step.capture):
             m.d.sync += [full.eq(1), waiting.eq(self.port.step)]

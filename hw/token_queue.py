@@ -29,6 +29,11 @@ class TokenQueue(wiring.Component):
     tokens are taken when the unit accepts it.  Its ``signal`` mask is remembered until the unit reports it done.
     An instruction put into an empty queue reaches the unit two cycles later at the earliest.
 
+    Parameters
+    ----------
+    pipeline : bool
+        Whether the head may be issued is a register: it reaches the unit one cycle later, two after the one before.
+
     Members
     -------
     clear : In(1)
@@ -59,7 +64,8 @@ class TokenQueue(wiring.Component):
     Everything is empty after reset.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pipeline: bool = False) -> None:
+        self.pipeline = pipeline
         mask = len(Queue)
         super().__init__(
             {
@@ -92,13 +98,19 @@ class TokenQueue(wiring.Component):
         newest, oldest = Signal(range(IN_FLIGHT_DEPTH)), Signal(range(IN_FLIGHT_DEPTH))
         level = Signal(range(IN_FLIGHT_DEPTH + 1))
         issued = Signal()
+        may_issue = Signal()  # does not fall before the head is issued: tokens are not taken by others
+        free = fifo.r_rdy & ~self.missing.any() & (level != IN_FLIGHT_DEPTH)
+        if self.pipeline:
+            m.d.sync += may_issue.eq(free & ~issued)
+        else:
+            m.d.comb += may_issue.eq(free)
         m.d.comb += [
             fifo.w_data.eq(self.enq.payload.as_value()),
             fifo.w_en.eq(self.enq.valid),
             self.enq.ready.eq(fifo.w_rdy),
             self.empty.eq(fifo.level == 0),
             self.missing.eq(wait & ~self.available & fifo.r_rdy.replicate(len(Queue))),
-            self.issue.valid.eq(fifo.r_rdy & ~self.missing.any() & (level != IN_FLIGHT_DEPTH) & ~self.hold),
+            self.issue.valid.eq(may_issue & ~self.hold),
             self.issue.payload.eq(head),
             issued.eq(self.issue.valid & self.issue.ready),
             fifo.r_en.eq(issued),

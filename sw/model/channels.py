@@ -176,7 +176,7 @@ class StoreChannel:
         found = bursts(self.config, instruction)
         latency, responses = self.memory.latency, self._responses
         walked = {end - 1 for end in found.row_ends[-3:-2]}
-        ready = accepted + len(found.row_ends)
+        ready = accepted + len(found.row_ends) + self.config.pipeline_mac
         available = accepted + _STORE_FIRST
         row, place, row_end = 0, 0, found.row_ends[0]
         for number, beats in enumerate(found.beats):
@@ -190,7 +190,7 @@ class StoreChannel:
             turns = self._turns(begin, beats, address)
             self._last_read = max(turns, self._address + beats - BUFFERED_BEATS - self.memory.outstanding)
             if number in walked:
-                ready = max(ready, self._reads[0] + 1)
+                ready = max(ready, self._reads[0] + 1 + self.config.pipeline_mac)
             self._reads.append(self._last_read)
             last_beat = max(self._last_read + _STORE_DATA + self.config.pipeline_mac, self._address)
             responses.append(max(last_beat + latency, responses[-1] + 1))

@@ -65,4 +65,4 @@ class ExecUnit:
             written + 1 if instruction["gap"] else last_row + NEXT_INSTRUCTION - 1,
             written + 2 if instruction["gap"] else before.pooled,
         )
-        return done, max(last_step, taken) + 1
+        return done, max(last_step, taken) + 1 + config.pipeline_mac

@@ -21,16 +21,16 @@ FIRST_STEP = 5
 ``pipeline_mac``)."""
 
 FIRST_LOAD = 6
-"""The same for ST-OS, which needs one more for set-up."""
+"""The same for ST-OS, which needs one more for set-up, and another one with ``pipeline_mac``."""
 
 OPERAND = 2
 """From an operand read to the array; one more with ``pipeline_mac``."""
 
 OUTPUT = 7
-"""Stages of the output stage; five more with ``pipeline_mac``."""
+"""Stages of the output stage; seven more with ``pipeline_mac``."""
 
 POOLING = 5
-"""Stages of pooling after the lane sum; two more with ``pipeline_mac``."""
+"""Stages of pooling after the lane sum; three more with ``pipeline_mac``."""
 
 WRITE = 3
 """Register before the output stage, and the write itself until it is visible; one more with ``pipeline_mac``."""
@@ -127,18 +127,18 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
     begin, operand, mac = FIRST_STEP, OPERAND + extra, 1 + extra
     if mode in (Mode.STOS_CH, Mode.STOS_LN):
         walk = _channels(config, instruction) if mode == Mode.STOS_CH else _lines(config, instruction)
-        begin = FIRST_LOAD
-        last_out = operand + mac + config.rows
+        begin = FIRST_LOAD + extra
+        last_out = operand + mac + config.rows + extra
         first_out = last_out - (config.rows - 1)
     elif mode == Mode.GEMM:
         walk = _gemm(config, instruction)
-        first_out = operand + mac + config.rows + config.cols
+        first_out = operand + mac + config.rows + config.cols + extra
         last_out = first_out + walk.last_rows - 1
     else:
         taps = instruction["kh"] * instruction["kw"]
         reads = instruction["cout"] * _tiles(config, instruction) * taps
         walk = _Walk(taps - 1, reads - taps, reads)
-        first_out = last_out = operand + 1
+        first_out = last_out = operand + 1 + extra
     # A second operand has the right of way: each of its reads but those of the last tile, whose operands are read by
     # then, costs an operand read its turn, unless the port has turns to spare.
     rows = instruction["cout"] * _tiles(config, instruction)
@@ -147,7 +147,7 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
     else:
         spare = walk.first + 1 + walk.rest - walk.reads
         lost = max(0, round(shared_share(config, instruction) * (rows - walk.last_rows)) - spare)
-    pooling = lane_sum_stages(config.cols) + POOLING + 2 * extra if instruction["gap"] else 0
+    pooling = lane_sum_stages(config.cols) + POOLING + 3 * extra if instruction["gap"] else 0
     if instruction["res"] == ResidualOp.POOL:
         pooling += COLLECT + pooled_vectors(config, instruction)
     return ExecCycles(
@@ -158,7 +158,7 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         last_rows=walk.last_rows,
         first_out=first_out,
         last_out=last_out,
-        write=OUTPUT + pooling + WRITE + 6 * extra,
+        write=OUTPUT + pooling + WRITE + 8 * extra,
         reads=walk.reads,
         rows=rows,
         steps=walk.steps,

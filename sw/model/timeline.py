@@ -45,7 +45,7 @@ _DECODE = 2
 """From its last beat taken up to its dispatch; and from there to the first beat of the next one."""
 
 _ENQUEUE = 2
-"""From dispatch to the unit."""
+"""From dispatch to the unit; one more with ``pipeline_mac``."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class _Machine:
         costs: Mapping[int, ExecCycles],
     ) -> None:
         self.config, self.stream, self.costs = config, stream, costs
+        self.ahead = int(config.pipeline_mac)  # cycles from what allows an instruction to issue to its acceptance
         self.loads, self.stores = LoadChannel(config, memory), StoreChannel(config, memory)
         self.execs = ExecUnit(config)
         pcs: dict[Queue, list[int]] = {queue: [] for queue in Queue}
@@ -199,8 +200,9 @@ class _Machine:
                 unit.accepted and unit.accepted[-1] == now and len(unit.dispatched) == QUEUE_DEPTH - 1
             ):
                 return None  # until the unit accepts
-            unit.dispatched.append(now + _ENQUEUE)
-            heapq.heappush(self.heap, (now + _ENQUEUE, int(queue)))
+            there = now + _ENQUEUE + self.ahead
+            unit.dispatched.append(there)
+            heapq.heappush(self.heap, (there, int(queue)))
         self.pc += 1
         self.free, self.decoded = now + _DECODE, NEVER
         self._take_up()
@@ -214,9 +216,10 @@ class _Machine:
         if not unit.dispatched or unit.dispatched[0] > now or unit.ready > now:
             return
         count = len(unit.accepted)
-        if unit.accepted and unit.accepted[-1] == now:
+        if unit.accepted and unit.accepted[-1] + self.ahead >= now:
             return
-        if count >= IN_FLIGHT and not (len(unit.done) > count - IN_FLIGHT and unit.done[count - IN_FLIGHT] < now):
+        oldest = count - IN_FLIGHT
+        if oldest >= 0 and not (len(unit.done) > oldest and unit.done[oldest] + self.ahead < now):
             return
         pc = unit.pcs[count]
         instruction = self.stream[pc]
@@ -228,7 +231,7 @@ class _Machine:
             tokens.popleft()
         unit.dispatched.popleft()
         unit.accepted.append(now)
-        unit.ready = now + 1
+        unit.ready = now + 1 + self.ahead
         if queue == Queue.EXEC:
             cost = self.costs[pc]
             done, unit.ready = self.execs.accept(now, instruction, cost)
@@ -241,7 +244,7 @@ class _Machine:
             self._finish(queue, pc, done)
         else:
             self.awaited = self.loads.load(now, pc, instruction)
-            unit.ready = now + instruction["rows"]
+            unit.ready = now + instruction["rows"] + self.ahead
             if self.loads.sent(self.awaited) != NEVER:
                 self._load_ready(self.loads.sent(self.awaited))
             else:
@@ -253,7 +256,7 @@ class _Machine:
     def _load_ready(self, sent: int) -> None:
         unit = self.queues[Queue.LOAD]
         rows = self.stream[unit.pcs[len(unit.accepted) - 1]]["rows"]
-        unit.ready = max(unit.accepted[-1] + rows, sent + 2)
+        unit.ready = max(unit.accepted[-1] + rows, sent + 2) + self.ahead
         self.awaited = None
         heapq.heappush(self.heap, (unit.ready, int(Queue.LOAD)))
 
@@ -263,6 +266,6 @@ class _Machine:
         signal = self.stream[pc]["signal"]
         for taker in Queue:
             if signal >> taker & 1:
-                self.tokens[queue, taker].append(done + 1)
-                heapq.heappush(self.heap, (done + 1, int(taker)))
-        heapq.heappush(self.heap, (done + 1, int(queue)))
+                self.tokens[queue, taker].append(done + 1 + self.ahead)
+                heapq.heappush(self.heap, (done + 1 + self.ahead, int(taker)))
+        heapq.heappush(self.heap, (done + 1 + self.ahead, int(queue)))

@@ -20,7 +20,7 @@ SHAPES = [(1, 1, 6), (3, 4, 6), (6, 3, 6), (8, 2, 6), (12, 5, 7), (64, 16, 7), (
 def test_random_sums(lanes: int, depth: int, latency: int, pipeline: bool) -> None:
     rng = random.Random(lanes)
     dut = Pooling(lanes, depth, pipeline=pipeline)
-    latency += 2 * pipeline
+    latency += 3 * pipeline
     assert dut.latency == latency
     sums: list[int | None] = [None] * depth
     want: list[int | None] = []

@@ -81,7 +81,7 @@ def test_requantise(numerics: Numerics, extra: int | None, pipeline: bool) -> No
     width = numerics.acc_width if extra is None else numerics.acc_width - extra
     dut = Requantise(numerics, None if extra is None else width, pipeline=pipeline)
     latency = dut.LATENCY
-    assert (latency, dut.SHIFT_STAGE) == (2 + 2 * pipeline, 1 + pipeline)
+    assert (latency, dut.SHIFT_STAGE) == (2 + 3 * pipeline, 1 + pipeline)
     limit = 1 << (numerics.mid_width - 1)
     cases = [
         (corner(rng, width), rng.choice((0, 1, 1 << (numerics.mult_width - 1), rng.getrandbits(numerics.mult_width))),

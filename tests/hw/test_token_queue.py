@@ -6,6 +6,8 @@ import random
 from collections import deque
 from typing import Any
 
+import pytest
+
 from hw.spec.isa import TOKEN_MAX, Instruction, Opcode, Queue, encode
 from hw.token_queue import IN_FLIGHT_DEPTH, QUEUE_DEPTH, TokenCounters, TokenQueue
 from tests.hw.control_bench import simulate
@@ -23,9 +25,10 @@ async def put(ctx: Any, dut: TokenQueue, wait: int, signal: int, pc: int) -> Non
     ctx.set(dut.enq.valid, 0)
 
 
-def test_random_traffic() -> None:
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_random_traffic(pipeline: bool) -> None:
     """Against a model: issued in order, only with its tokens; masks taken and given are those of the instructions."""
-    dut = TokenQueue()
+    dut = TokenQueue(pipeline=pipeline)
     rng = random.Random(1)
     program = [(rng.getrandbits(3), rng.getrandbits(3)) for _ in range(200)]
     issued: deque[int] = deque()
@@ -119,6 +122,27 @@ def test_depth_latency_and_in_flight_limit() -> None:
         assert ctx.get(dut.issue.valid)
 
     simulate(dut, bench)
+
+
+def test_pipelined_latency_and_period() -> None:
+    """Three cycles from entry and from a token, two between instructions, hold at once."""
+    dut = TokenQueue(pipeline=True)
+    seen = []
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.issue.ready, 1)
+        ctx.set(dut.available, 0b111)
+        await put(ctx, dut, 0b001, 0, 0)  # ends in the cycle after it was put
+        for cycle in range(1, 12):
+            ctx.set(dut.enq.payload, {"word": word(0b010, 0, cycle), "pc": cycle})
+            ctx.set(dut.enq.valid, cycle < 3)
+            ctx.set(dut.hold, cycle in (7, 8))
+            if ctx.get(dut.issue.valid):
+                seen.append((cycle, ctx.get(dut.issue.payload.pc), ctx.get(dut.take)))
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert seen == [(3, 0, 1), (5, 1, 2), (9, 2, 2)]
 
 
 def test_counters_against_a_model() -> None:
