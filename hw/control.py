@@ -101,14 +101,17 @@ class Control(wiring.Component):
             m.d.comb += self._queues[queue].clear.eq(self.unit_reset)
 
         run, begin, abort, finished = Signal(), Signal(), Signal(), Signal()
-        quiet, empty = Signal(), Signal()
+        quiet, empty, units_idle = Signal(), Signal(), Signal()
         failure = ErrorSignature().create()
         m.d.comb += [
-            quiet.eq(self._fetch.idle & Cat(getattr(self, name).idle for name in UNITS.values()).all()),
+            quiet.eq(self._fetch.idle & units_idle),
             empty.eq(Cat(queue.empty & ~queue.busy for queue in self._queues.values()).all()),
-            finished.eq(run & quiet & empty & self._fetch.halted & ~failure.valid),
+            # A unit without an instruction in flight is idle.
+            finished.eq(run & self._fetch.idle & empty & self._fetch.halted & ~failure.valid),
             self.irq.eq(self._csr.irq),
         ]
+        # A cycle late: what is accepted in the cycle before an abort begins no transfer.
+        m.d.sync += units_idle.eq(Cat(getattr(self, name).idle for name in UNITS.values()).all())
         m.d.sync += self._csr.locked.eq(begin | run | ~quiet)
         self._connect(m, begin, abort)
         self._detect(m, run, failure)
@@ -163,7 +166,12 @@ class Control(wiring.Component):
             ~queue.busy & unit.idle & (queue.empty | queue.missing.any())
             for queue, unit in zip(queues, units, strict=True)
         ).all()
-        m.d.sync += stuck.eq(run & self._fetch.stalled & missing.any() & no_way_on)
+        awaited, waiting = Signal.like(missing), Signal(len(queues))  # when that was seen
+        m.d.sync += [
+            stuck.eq(run & self._fetch.stalled & missing.any() & no_way_on),
+            awaited.eq(missing),
+            waiting.eq(Cat(queue.missing.any() for queue in queues)),
+        ]
 
         quiet_cycles, limit = Signal(32), self._csr.values.WATCHDOG
         moved = Signal()
@@ -189,8 +197,8 @@ class Control(wiring.Component):
                     receiver.eq(Mux(over[Queue.LOAD], Queue.LOAD, Mux(over[Queue.EXEC], Queue.EXEC, Queue.STORE))),
                 ]
         reports.append((lost, ErrorCause.TOKEN_OVERFLOW, giver_pc, receiver))
-        for port in queues:
-            reports.append((stuck & port.missing.any(), ErrorCause.DEADLOCK, port.oldest_pc, missing))
+        for index, port in enumerate(queues):
+            reports.append((stuck & waiting[index], ErrorCause.DEADLOCK, port.oldest_pc, awaited))
         for port in queues:
             reports.append((expired & port.busy, ErrorCause.WATCHDOG, port.oldest_pc, busy))
         reports.append((expired, ErrorCause.WATCHDOG, self._fetch.pc, busy))

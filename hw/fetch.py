@@ -210,6 +210,7 @@ class Fetcher(wiring.Component):
         m.d.sync += [chosen.eq(offered), end.eq(offered.base + offered.size)]
         limit = Signal(32)
         bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
+        is_header, is_halt, for_queue = Signal(), Signal(), Signal(len(Queue))
         blocked = Signal()
         m.d.comb += self.stalled.eq(self.halted | blocked)
         pc = self.pc
@@ -278,6 +279,9 @@ class Fetcher(wiring.Component):
                     bad_opcode.eq(~self._known_opcode(word)),
                     bad_field.eq(self._bad_field(word)),
                     mismatch.eq((header.config_hash != self.config.hash) | (header.isa_version != ISA_VERSION)),
+                    is_header.eq(header.opcode == Opcode.HEADER),
+                    is_halt.eq(header.opcode == Opcode.HALT),
+                    *(for_queue[queue].eq(header.opcode == code) for code, queue in QUEUE_OF.items()),
                 ]
                 m.next = "DISPATCH"
             with m.State("DISPATCH"):
@@ -286,9 +290,9 @@ class Fetcher(wiring.Component):
                 first = pc == 0
                 with m.If(failed):
                     fail(ErrorCause.AXI_READ, self._address(place)[:32])
-                with m.Elif(first & (opcode != Opcode.HEADER)):
+                with m.Elif(first & ~is_header):
                     fail(ErrorCause.NO_HEADER, word[:32])
-                with m.Elif(bad_opcode | (~first & (opcode == Opcode.HEADER))):
+                with m.Elif(bad_opcode | (~first & is_header)):
                     fail(ErrorCause.BAD_OPCODE, opcode)
                 with m.Elif(bad_field):
                     fail(ErrorCause.BAD_FIELD, word[:32])
@@ -302,10 +306,10 @@ class Fetcher(wiring.Component):
                     with m.If(header.count < limit):
                         m.d.sync += limit.eq(header.count)
                     m.next = "NEXT"
-                with m.Elif(opcode == Opcode.HALT):
+                with m.Elif(is_halt):
                     m.next = "DRAIN"
-                for code, queue in QUEUE_OF.items():
-                    with m.Elif(opcode == code):
+                for queue in Queue:
+                    with m.Elif(for_queue[queue]):
                         m.d.comb += [streams[queue].valid.eq(1), blocked.eq(~streams[queue].ready)]
                         with m.If(streams[queue].ready):
                             m.d.sync += [pc.eq(pc + 1), place.eq(place + 1)]

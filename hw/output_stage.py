@@ -44,7 +44,7 @@ class OutputLane(wiring.Component):
     t + 3   t + 4, 5   multiply the residual                     residual, res_zp, res_mult
     t + 3   t + 7      add the residual
     t + 4   t + 8      saturate to factor_width                  scaled
-    t + 4   t + 9      second factor                             offset, factor, fixed
+    t + 4   t + 9      second factor                             offset, factor, margin, fixed
     t + 5   t + 10     multiply the two factors, or pass
     t + 6   t + 11,12  post shift                                post_shift
     t + 6   t + 13     zero point, clamp                         out_zp, q_lo, q_hi
@@ -80,6 +80,8 @@ class OutputLane(wiring.Component):
     factor : In(signed(numerics.limit_width + 1))
         Constant factor, or upper bound of the variable one.  Without ``scaled``, 0 with ``fixed`` keeps the multiplier
         still.
+    margin : In(signed(max(numerics.limit_width, numerics.offset_width) + 1))
+        Of a variable factor, its bound less the offset.
     q : Out(signed(8))
     """
 
@@ -97,7 +99,7 @@ class OutputLane(wiring.Component):
             "res_mult": self.RESIDUAL_STAGE + pipeline,
             "shift": 3 if pipeline else 2,
             "scaled": 8 if pipeline else 4,
-            **dict.fromkeys(("offset", "factor", "fixed"), 9 if pipeline else 4),
+            **dict.fromkeys(("offset", "factor", "margin", "fixed"), 9 if pipeline else 4),
             "post_shift": 11 if pipeline else 6,
             **dict.fromkeys(("out_zp", "q_lo", "q_hi"), self.LATENCY - 1),
         }
@@ -112,6 +114,7 @@ class OutputLane(wiring.Component):
                 "scaled": In(1),
                 "offset": In(numerics.offset_width),
                 "factor": In(signed(numerics.limit_width + 1)),
+                "margin": In(signed(max(numerics.limit_width, numerics.offset_width) + 1)),
                 "fixed": In(1),
                 **{name: In(_EXEC[name].shape) for name in settings},
                 "q": Out(signed(8)),
@@ -155,7 +158,7 @@ class OutputLane(wiring.Component):
             saturated = passed[:width].as_signed()
         moved = Signal((saturated + self.offset).shape())
         above = Signal()
-        m.d.comb += [moved.eq(saturated + self.offset), above.eq(self.fixed | (moved > self.factor))]
+        m.d.comb += [moved.eq(saturated + self.offset), above.eq(self.fixed | (saturated > self.margin))]
         first = Signal(summed.shape(), reset_less=True)
         second = Signal(self.factor.shape(), reset_less=True)
         m.d.sync += [first.eq(passed), second.eq(Mux(above, self.factor, Mux(moved < 0, 0, moved)))]
@@ -265,7 +268,8 @@ class OutputStage(wiring.Component):
             "q_lo": Mux(cfg.q_lo < cfg.q_hi, cfg.q_lo, cfg.q_hi),
             "q_hi": cfg.q_hi,
         }
-        common = {name: delayed(m, value, stages[name], name=name)[-1] for name, value in carried.items()}
+        chains = {name: delayed(m, value, stages[name], name=name) for name, value in carried.items()}
+        common = {name: chain[-1] for name, chain in chains.items()}
 
         # The gate is known when the residual byte is; the factor's register is the next one.
         before = stages["factor"] - 1
@@ -273,8 +277,9 @@ class OutputStage(wiring.Component):
         limit = delayed(m, Mux(hswish, cfg.act_limit, 0), before, name="limit")[-1]
         gated = delayed(m, scale, before, name="gated")[-1]
         factor = Signal(signed(self.numerics.limit_width + 1), reset_less=True)
-        m.d.sync += factor.eq(Mux(gated, gate, limit))
-        common["factor"] = factor
+        margin = Signal(lanes[0].margin.shape(), reset_less=True)
+        m.d.sync += [factor.eq(Mux(gated, gate, limit)), margin.eq(limit - chains["offset"][-2])]
+        common |= {"factor": factor, "margin": margin}
 
         for index, lane in enumerate(lanes):
             m.submodules[f"lane{index}"] = lane
