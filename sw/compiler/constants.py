@@ -22,8 +22,9 @@ def pack_weights(kernel: Kernel, start: int, stop: int, config: AcceleratorConfi
     """
     assert kernel.weights is not None
     blocks = []
-    for first in range(start, stop, config.rows):
-        weights = kernel.weights[first : min(first + config.rows, stop)]
+    size = kernel.block(stop - start, config)
+    for first in range(start, stop, size):
+        weights = kernel.weights[first : min(first + size, stop)]
         if not kernel.dense:
             weights = weights[:, :, :, ::-1]
         lanes = weights[::-1].reshape(len(weights), -1).T

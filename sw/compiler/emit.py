@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Activation, Opcode, Region, ResidualOp, Target
 from hw.spec.program import PARAM_DTYPE
+from sw.compiler.blocks import block_steps
 from sw.compiler.constants import Constants, ConstantStore
 from sw.compiler.fusion import constant_bytes
 from sw.compiler.lower import Kernel
@@ -83,7 +84,7 @@ class _Emitter:
             step = self._exec(kernel, strip, group, lines, read, write, other, words, entries)
             if kernel.beside is not None:
                 self._pool_beside(step, kernel.beside, group)
-            self.steps += spread_steps(kernel, step) if kernel.spread else [step]
+            self.steps += spread_steps(kernel, step) if kernel.spread else block_steps(kernel, step, self.config)
             if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
         if kernel.beside is not None and (home := self.storages[kernel.beside.storage]).stored:
@@ -140,7 +141,7 @@ class _Emitter:
                 other = place(kernel.residual, item.strip, channels, read)
                 other = other if kernel.residual_op == ResidualOp.ADD else _Place(other.base, 1)
             step = self._exec(kernel, item.lines, channels, lines, source, target, other, words, entries)
-            self.steps.append(step)
+            self.steps += block_steps(kernel, step, self.config)
 
     # --- pieces of tensors -----------------------------------------------------------------------------------------
 

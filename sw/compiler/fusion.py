@@ -15,8 +15,9 @@ from functools import cached_property
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Opcode, Region, ResidualOp
 from hw.spec.program import PARAM_DTYPE
-from sw.compiler.cost import drain_cycles, exec_cycles
+from sw.compiler.cost import drain_cycles
 from sw.compiler.lower import Kernel
+from sw.compiler.spread import kernel_cycles
 from sw.compiler.storage import Storage, views_of
 from sw.compiler.tiling import MAX_WIDTH, TRANSFER_START, Residency, Tiling, param_ring, weight_ring
 from sw.compiler.windows import Item, Schedule, line_views, progress, schedule
@@ -164,8 +165,7 @@ class Fuser:
         for item in plan.items:
             kernel = group[item.kernel]
             if item.opcode == Opcode.EXEC:
-                extent = kernel.extent(kernel.map_shape[0], item.lines[1] - item.lines[0])
-                cycles += exec_cycles(config, kernel.mode, kernel.depthwise, extent)
+                cycles += kernel_cycles(config, kernel, kernel.map_shape[0], item.lines[1] - item.lines[0])
                 if before is not None and _reads(kernel, before):
                     cycles += drain_cycles(config, before.mode, before.map_shape[0])
                 before = kernel

@@ -40,6 +40,9 @@ _WIDTH = {field.name: field for field in EXEC.fields}
 _FINE = 127
 """Weight of a copy through the array: its bias then counts in 127ths of an input LSB."""
 
+_BLOCK = 100
+"""Cycles that another EXEC per block must save, over all lines: the layer may run in several strips."""
+
 _LOWEST = -128
 """What padding reads where a maximum is taken."""
 
@@ -146,6 +149,19 @@ class Kernel:
         if self.pointwise:
             lines, pixels = 1, lines * pixels
         return Extent(self.source.shape[0], cout, lines, pixels, *self.kernel, *self.stride)
+
+    def block(self, cout: int, config: AcceleratorConfig) -> int:
+        """Return the channels of a block: the array's rows, or fewer where even blocks take fewer cycles."""
+        rows, taps = config.rows, self.words(1, config.rows)
+        blocks = -(-cout // rows)
+        size = -(-cout // blocks)
+        if not self.dense or self.spread or self.pool is not None or taps >= rows or size == rows:
+            return rows
+        last = cout - (blocks - 1) * rows
+        saved = (blocks - 1) * rows + max(taps, last) - blocks * max(taps, size)
+        extent = self.extent(cout, self.map_shape[1])
+        tiles = extent.out_h * -(-extent.out_w // config.cols)
+        return size if saved * tiles > _BLOCK * blocks else rows
 
     def words(self, cout: int, rows: int) -> int:
         """Weight words of `cout` channels on an array of `rows` rows."""

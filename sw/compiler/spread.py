@@ -186,10 +186,13 @@ def spread_problem(kernel: Kernel) -> str | None:
 
 def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: int) -> int:
     """Estimate the cycles of a kernel over `cout` channels and `lines` lines (all of them if it is spread)."""
-    if not kernel.spread:
-        return exec_cycles(config, kernel.mode, kernel.depthwise, kernel.extent(cout, lines))
     cin = kernel.source.shape[0]
-    extents = [Extent(cin, cout, piece.out_h, piece.out_w, *kernel.kernel, *kernel.stride) for piece in pieces(kernel)]
+    if kernel.spread:
+        extents = [Extent(cin, cout, one.out_h, one.out_w, *kernel.kernel, *kernel.stride) for one in pieces(kernel)]
+    elif (size := kernel.block(cout, config)) < config.rows:
+        extents = [kernel.extent(min(size, cout - first), lines) for first in range(0, cout, size)]
+    else:
+        extents = [kernel.extent(cout, lines)]
     return sum(exec_cycles(config, kernel.mode, kernel.depthwise, extent) for extent in extents)
 
 
