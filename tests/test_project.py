@@ -19,11 +19,12 @@ from sim.docs_gen import parser_of
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(path for top in ("hw", "sw", "sim", "tests", "bench") for path in (ROOT / top).rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TOP = {
     ".ci",
     ".gitignore",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
@@ -201,13 +202,13 @@ def options_of(module: str, *stage: str) -> set[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_only_what_exists(path: Path) -> None:
     text = path.read_text()
-    for module, rest in re.findall(r"python -m (\w+(?:\.\w+)*)([^\n`#]*)", text):
+    for module, rest in re.findall(r"python -m (?!pytest\b)(\w+(?:\.\w+)*)([^\n`#]*)", text):
         source = ROOT / module.replace(".", "/")
         assert source.with_suffix(".py").exists() or source.is_dir(), module
         if "--" in rest:
             known = options_of(module, *stages_of(module, rest))
             assert set(re.findall(r"--[a-z][\w-]*", rest)) <= known, (module, rest)
-    for file in re.findall(r"`((?:hw|sw|sim|tests|docs|bench)/[\w/.]+)`", text):
+    for file in re.findall(r"(?<!New file )`((?:hw|sw|sim|tests|docs|bench)/[\w/.]+)`", text):
         assert (ROOT / file).exists(), file
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert "://" in link or (path.parent / link).exists(), link
