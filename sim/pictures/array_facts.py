@@ -124,7 +124,7 @@ def array_facts(config: AcceleratorConfig) -> ArrayFacts:
             for source in reader.drivers(pe, f"{kind}_in"):
                 link(kind, source, place, width)
         if config.stos:
-            for source in reader.drivers(pe, "w_row"):
+            for source in reader.drivers(pe, "w_row_n"):
                 link("w_row", source, place, PIXEL)
     for net, place in halo.items():
         for kind, name in (("h", net), ("v", net.replace("halo_h", "halo_v"))):

@@ -255,7 +255,7 @@ class _Events:
         bound = range_width(operand_signature(config).span)
         widths = {"addr": act_addr_width(config), "lo": bound, "hi": bound}
         self.request = [(f"exec.\\operand__req__payload.{name}", width) for name, width in widths.items()]
-        registers = [("h", 8), ("v", 8), *((("stos", 1), ("w_row", 8)) if config.stos else ())]
+        registers = [("h", 8), ("v", 8), *((("stos", 1), ("w_row_n", 8)) if config.stos else ())]
         inside = [(f"{pe}.{name}", width) for pe in self.pes for name, width in registers]
         self.waves = read_waves(
             waves, "bench.top", [*self.array.values(), *self.handshake, self.write, *self.request, *inside]
@@ -306,8 +306,11 @@ class _Events:
     def products(self, cycle: int, start: int) -> list[Product]:
         found = []
         for pe, place in self.pes.items():
-            taps = self.config.stos and self.waves[f"{pe}.stos", 1][cycle]
-            left, other = (_signed(self.waves[f"{pe}.{name}", 8][cycle], 8) for name in ("h", "w_row" if taps else "v"))
+            left = _signed(self.waves[f"{pe}.h", 8][cycle], 8)
+            if self.config.stos and self.waves[f"{pe}.stos", 1][cycle]:
+                other = _signed(~self.waves[f"{pe}.w_row_n", 8][cycle], 8)
+            else:
+                other = _signed(self.waves[f"{pe}.v", 8][cycle], 8)
             if left and other:
                 found.append(Product(cycle - start, place, left, other))
         return found

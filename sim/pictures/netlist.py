@@ -101,7 +101,9 @@ class Module:
                 found |= {bit: (name, index) for index, bit in enumerate(item["bits"]) if bit not in found}
         return found
 
-    def sources(self, bit: Bit, *, stops: str = "", through: Sequence[str] = ("$mux", "$pmux", "$and")) -> set[Source]:
+    def sources(
+        self, bit: Bit, *, stops: str = "", through: Sequence[str] = ("$mux", "$pmux", "$and", "$not")
+    ) -> set[Source]:
         """Return what a bit's value can come from.
 
         Goes back through the data inputs of gates named in `through` and of registers; other gates end the search.
@@ -132,7 +134,7 @@ class Module:
                     todo.append((connections["D"][index], registers + 1))
             elif kind in through:
                 width = len(connections["Y"])
-                for data in ("A", "B"):
+                for data in {"A", "B"} & set(connections):
                     # $pmux has several words at B; $and may have a narrower operand, whose missing bits are 0
                     todo += [(word, registers) for word in connections[data][index::width]]
         return found
