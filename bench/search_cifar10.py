@@ -19,8 +19,8 @@ from typing import Any
 
 from hw.spec.config import PRESETS
 from hw.spec.program import Program, write_atomic
+from sw.drawing import svg
 from sw.options import count
-from sw.paper.pictures import svg
 from sw.search.report import picture
 from sw.train.logs import read_log
 
