@@ -192,9 +192,12 @@ def _picture(plan: Plan, result: Mapping[str, Any]) -> bytes:
     return svg(picture(rows, result["front"], result["baselines"], title))
 
 
+_STDERR = 2  # where the stages print, so that standard output has the table only
+
+
 def _call(arguments: list[str]) -> None:
     print(shlex.join(["python", "-m", *arguments]), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True, stdout=_STDERR)
 
 
 def _run(plan: Plan, call: Callable[[list[str]], None]) -> tuple[dict[str, Any], dict[str, Any]]:

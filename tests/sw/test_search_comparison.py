@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_the_record_and_its_table(tmp_path: Path) -> None:
     assert "On RTL, front-1 took 16 cycles on `edge8`, predicted 20 (+25.00 %)." in text
 
 
-def test_a_stage_that_fails_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_that_fails_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_call", lambda command: subprocess.run(["false"], check=True))
     assert bench.main(["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out")]) == 1
-    assert "a stage ended with status 2; the same command continues it" in capsys.readouterr().err
+    assert "a stage ended with status 1; the same command continues it" in capsys.readouterr().err
