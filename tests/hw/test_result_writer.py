@@ -152,7 +152,7 @@ class Bench:
                 ctx.set(dut.row, self.rows[fed] if feed else [self.rng.randint(-999, 999)] * config.cols)
                 fed += feed
                 if end is None and fed == len(self.rows):
-                    end = cycle + 30
+                    end = cycle + 40
                 for port, value in late.pop(cycle, []):
                     ctx.set(port, value)
                 assert ctx.get(dut.param_en) == (feed and not halt)
