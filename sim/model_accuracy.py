@@ -56,7 +56,7 @@ class Accuracy:
     layers
         Name, measured and predicted cycles.
     conflicts
-        Cycles lost to accesses of one bank, by counter: what the model knows on average, or (LOAD_PORT) leaves out.
+        Cycles lost to accesses of one bank, by counter.
     seconds
         Of CPU that the prediction took.
     """

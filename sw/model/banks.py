@@ -1,4 +1,4 @@
-"""Scratchpad banks that an EXEC reads, and what its second operand takes from its first one."""
+"""What the second operand of an EXEC takes from its first one in the scratchpad's banks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy.typing as npt
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode, ResidualOp
 
-__all__ = ["Shares", "gemm_losses", "read_share", "shared_share"]
-
-Shares = npt.NDArray[np.float64]
+__all__ = ["gemm_losses", "shared_share"]
 
 _SAMPLES = 8
 """Places looked at along a line."""
@@ -125,32 +123,6 @@ def shared_share(config: AcceleratorConfig, instruction: Instruction) -> float:
     if _dense(instruction):
         return float(_histogram(config, first) @ _histogram(config, second))
     return float((first == second).mean())
-
-
-def read_share(config: AcceleratorConfig, instruction: Instruction, reads: int, rows: int, cycles: int) -> Shares:
-    """Return the share of an EXEC's cycles in which it reads each bank.
-
-    Parameters
-    ----------
-    reads, rows
-        Reads of its operands, and rows that it puts out; for each a second operand is read, if there is one.
-    cycles
-        That they take.
-    """
-    used = reads * _inside(instruction) * _histogram(config, _operand_banks(config, instruction))
-    if ResidualOp(instruction["res"]).reads:
-        used += rows * _histogram(config, _second_banks(config, instruction))
-    return np.minimum(used / max(cycles, 1), 1.0)
-
-
-def _inside(ins: Instruction) -> float:
-    """Return the share of operand reads that meet the image; a read of padding alone needs no bank."""
-    lines = np.arange(ins["out_h"])[:, None] * ins["sy"] + np.arange(ins["kh"]) - ins["pad_y"]
-    share = float(((lines >= 0) & (lines < ins["in_h"])).mean())
-    if ins["mode"] == Mode.GEMM:  # which reads the pixels of every tap
-        first = np.arange(ins["kw"]) - ins["pad_x"]
-        share *= float(((first + (ins["out_w"] - 1) * ins["sx"] >= 0) & (first < ins["in_w"])).mean())
-    return share
 
 
 def _dense(instruction: Instruction) -> bool:

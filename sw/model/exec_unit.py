@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode
-from sw.model.execute import ExecCycles
+from sw.model.accesses import ExecAccesses
+from sw.model.execute import VISIBLE, ExecCycles
+from sw.model.overtaken import Overtaken
 
 __all__ = ["NEXT_INSTRUCTION", "ExecUnit"]
 
@@ -24,6 +27,7 @@ class _Before:
     done: int = LONG_AGO
     taken: int = LONG_AGO  # the writer is ready for the next one
     pooled: int = LONG_AGO  # a tile may end after pooling
+    seconds: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # banks it reads when the next one has begun
 
 
 class ExecUnit:
@@ -35,34 +39,40 @@ class ExecUnit:
         self._older_done = LONG_AGO  # end of the EXEC before that
         self._gemm_end, self._gemm_rows = LONG_AGO, 0  # of the last tile in GEMM mode
 
-    def accept(self, now: int, instruction: Instruction, cost: ExecCycles) -> tuple[int, int]:
-        """Accept an EXEC, given what it takes on its own; return when it is done, and when the next one can be."""
+    def accept(self, now: int, instruction: Instruction, cost: ExecCycles) -> tuple[ExecAccesses, int]:
+        """Accept an EXEC, given what it takes on its own; return what it does, and when the next one can be."""
         config, before = self.config, self._before
         mode = instruction["mode"]
         stos = mode in (Mode.STOS_CH, Mode.STOS_LN)
 
-        begin = max(now + cost.begin, self._older_done if instruction["overlap"] else before.done)
+        begin = reads = max(now + cost.begin, self._older_done if instruction["overlap"] else before.done)
         if stos:  # lines follow the last GEMM step; the first one is captured when that has passed all PEs
-            begin = max(begin, self._gemm_end + config.cols + max(0, config.rows - 1 - cost.first_rows))
+            reads = max(reads, self._gemm_end + config.cols)
+            begin = max(reads, self._gemm_end + config.cols + config.rows - 1 - cost.first_rows)
         # Rows of two EXECs are apart, those that are pooled until they are written (of ST-OS the capture is held).
         pooled = before.pooled + (instruction["kw"] if stos else 0)
-        end = max(begin + cost.first, before.last_row + NEXT_INSTRUCTION - cost.first_out, pooled)
+        earliest = max(before.last_row + NEXT_INSTRUCTION - cost.first_out, pooled)
         if mode == Mode.GEMM:
             apart = self._gemm_rows if cost.first_rows == self._gemm_rows else config.rows + config.cols - 1
-            end = max(end, self._gemm_end + apart)
-        last_step = end + cost.rest
+            earliest = max(earliest, self._gemm_end + apart)
+        overtaken = Overtaken(config, instruction, cost, before.seconds)
+        end = overtaken.first_tile(reads, begin, earliest)
+        late = overtaken.further_tiles(end)
+        last_step = end + cost.rest + late
         last_row = last_step + cost.last_out
         done = last_row + cost.write
         if mode == Mode.GEMM:
             self._gemm_end, self._gemm_rows = last_step, cost.last_rows
 
         taken = max(now + 1, before.taken)
-        written = done - 2 - config.pipeline_mac
+        written = done - VISIBLE - config.pipeline_mac
+        accesses = ExecAccesses(config, instruction, cost, reads, end, done, late)
         self._older_done = before.done
         self._before = _Before(
             last_row,
             done,
             written + 1 if instruction["gap"] else last_row + NEXT_INSTRUCTION - 1,
             written + 2 if instruction["gap"] else before.pooled,
+            accesses.last_seconds(),
         )
-        return done, max(last_step, taken) + 1 + config.pipeline_mac
+        return accesses, max(last_step, taken) + 1 + config.pipeline_mac

@@ -14,7 +14,17 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp
 from sw.model.banks import gemm_losses, shared_share
 
-__all__ = ["ExecCycles", "exec_costs", "exec_cycles", "lane_sum_stages", "pooled_vectors"]
+__all__ = [
+    "ExecCycles",
+    "exec_costs",
+    "exec_cycles",
+    "gemm_steps",
+    "lane_sum_stages",
+    "line_pixels",
+    "pooled_vectors",
+    "tile_cycles",
+    "tile_rows",
+]
 
 FIRST_STEP = 5
 """From acceptance to the first operand read: check, two cycles of set-up, two of address and lanes (four with
@@ -34,6 +44,9 @@ POOLING = 5
 
 WRITE = 3
 """Register before the output stage, and the write itself until it is visible; one more with ``pipeline_mac``."""
+
+VISIBLE = 2
+"""Of these, from the write's turn at the scratchpad on."""
 
 COLLECT = 2
 """From the last pooled byte beside a map until the vectors of these bytes are written."""
@@ -59,6 +72,8 @@ class ExecCycles:
     first_out, last_out
         From a tile's last step to its first row at the result writer (ST-OS: of a full tile); from the last step to
         the last row.
+    result
+        From a row at the result writer to the write of its pixels, if they are written.
     write
         From the last row to the last write that is visible.
     reads
@@ -78,6 +93,7 @@ class ExecCycles:
     last_rows: int
     first_out: int
     last_out: int
+    result: int
     write: int
     reads: int
     rows: int
@@ -158,6 +174,7 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         last_rows=walk.last_rows,
         first_out=first_out,
         last_out=last_out,
+        result=OUTPUT + WRITE - VISIBLE + 8 * extra,
         write=OUTPUT + pooling + WRITE + 8 * extra,
         reads=walk.reads,
         rows=rows,
@@ -171,15 +188,52 @@ def exec_costs(config: AcceleratorConfig, stream: Sequence[Instruction]) -> dict
     return {pc: exec_cycles(config, item) for pc, item in enumerate(stream) if item.opcode == Opcode.EXEC}
 
 
+def tile_rows(config: AcceleratorConfig, instruction: Instruction) -> int:
+    """Return the rows of a full tile: channels, or lines of STOS_LN."""
+    single = bool(instruction["depthwise"]) or instruction["mode"] in (Mode.VEC, Mode.MAX)
+    return 1 if single else config.rows
+
+
+def line_pixels(config: AcceleratorConfig, instruction: Instruction) -> int:
+    """Return the pixels of a full tile; of windows of several taps at stride 2 every second column is kept."""
+    halved = instruction["sx"] == 2 and instruction["kw"] > 1 and instruction["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
+    return config.cols // 2 if halved else config.cols
+
+
+def gemm_steps(instruction: Instruction) -> int:
+    """Return the operand reads of a tile past which no lines are shifted (GEMM, VEC, MAX)."""
+    dense = instruction["mode"] == Mode.GEMM and not instruction["depthwise"]
+    return instruction["kh"] * instruction["kw"] * (instruction["cin"] if dense else 1)
+
+
+def tile_cycles(config: AcceleratorConfig, instruction: Instruction, rows: int) -> int:
+    """Return the cycles from tile to tile of `rows` rows.
+
+    A window is captured when its lines are there and the kw taps before are through.  Of streamed lines the first
+    window of a phase needs all of them, every further one a single line.
+    """
+    mode, kh, kw = instruction["mode"], instruction["kh"], instruction["kw"]
+    if mode == Mode.STOS_CH:
+        return kh * max(rows, kw)
+    if mode == Mode.STOS_LN:
+        return sum(max(rows, kw) + (count - 1) * kw for count in _captures(instruction))
+    return max(gemm_steps(instruction), rows)
+
+
+def _captures(instruction: Instruction) -> list[int]:
+    """Return the windows of each phase of streamed lines."""
+    kh, stride = instruction["kh"], instruction["sy"]
+    return [len(range(phase, kh, stride)) for phase in range(min(stride, kh))]
+
+
 def _tiles(config: AcceleratorConfig, instruction: Instruction) -> int:
     """Tiles of all output lines of one block of rows."""
     return instruction["out_h"] * _line_tiles(config, instruction)
 
 
 def _line_tiles(config: AcceleratorConfig, instruction: Instruction) -> int:
-    """Tiles along a line; of windows of several taps at stride 2 every second column is kept, the odd last one not."""
-    halved = instruction["sx"] == 2 and instruction["kw"] > 1 and instruction["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
-    return -(-instruction["out_w"] // (config.cols // 2 if halved else config.cols))
+    """Tiles along a line."""
+    return -(-instruction["out_w"] // line_pixels(config, instruction))
 
 
 def _blocks(count: int, rows: int) -> list[tuple[int, int]]:
@@ -195,47 +249,42 @@ def _drain_moves(config: AcceleratorConfig, groups: list[tuple[int, int]]) -> in
 
 def _gemm(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     """Tiles follow each other after max(steps, rows); when the rows in use change, after rows + cols - 1 at least."""
-    tiles, single = _tiles(config, instruction), bool(instruction["depthwise"])
-    taps = instruction["kh"] * instruction["kw"]
-    steps = taps if single else taps * instruction["cin"]
-    groups = [(instruction["cout"], 1)] if single else _blocks(instruction["cout"], config.rows)
+    tiles, steps = _tiles(config, instruction), gemm_steps(instruction)
+    groups = _blocks(instruction["cout"], tile_rows(config, instruction))
     cycles = total = 0
     for number, (blocks, rows) in enumerate(groups):
         change = max(steps, config.rows + config.cols - 1) if number else 0
-        cycles += change + (blocks * tiles - 1) * max(steps, rows)
+        cycles += change + (blocks * tiles - 1) * tile_cycles(config, instruction, rows)
         total += blocks * tiles
     moves = tiles * _drain_moves(config, groups)
     return _Walk(steps - 1, cycles, total * steps, groups[0][1], groups[-1][1], total * steps, moves)
 
 
 def _channels(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
-    """Row convolutions: a window is captured when its n lines are there and the kw taps before are through."""
+    """Row convolutions: a window per line of the filter."""
     tiles, kh, kw = _tiles(config, instruction), instruction["kh"], instruction["kw"]
     groups = _blocks(instruction["cout"], config.rows)
     reads = sum(blocks * rows for blocks, rows in groups) * tiles * kh
-    cycles = sum(blocks * max(rows, kw) for blocks, rows in groups) * tiles * kh
+    cycles = tiles * sum(blocks * tile_cycles(config, instruction, rows) for blocks, rows in groups)
     rows = groups[0][1]
     # nothing runs before the first window, nothing is loaded during the last taps
     first = rows + (kh - 1) * max(rows, kw) + kw
     steps = sum(blocks for blocks, _ in groups) * tiles * kh * kw
     moves = tiles * _drain_moves(config, groups)
-    return _Walk(first, cycles - kh * max(rows, kw), reads, rows, groups[-1][1], steps, moves)
+    rest = cycles - tile_cycles(config, instruction, rows)
+    return _Walk(first, rest, reads, rows, groups[-1][1], steps, moves)
 
 
 def _lines(config: AcceleratorConfig, instruction: Instruction) -> _Walk:
     """Streamed lines: the first window of a phase as for :func:`_channels`, every further one after kw taps."""
-    kh, kw, stride = instruction["kh"], instruction["kw"], instruction["sy"]
-    captures = [len(range(phase, kh, stride)) for phase in range(min(stride, kh))]
-
-    def tile(rows: int) -> int:
-        return sum(max(rows, kw) + (count - 1) * kw for count in captures)
-
+    kh, kw, captures = instruction["kh"], instruction["kw"], _captures(instruction)
     repeats = instruction["cout"] * _line_tiles(config, instruction)
     groups = _blocks(instruction["out_h"], config.rows)
-    cycles = repeats * sum(blocks * tile(rows) for blocks, rows in groups)
+    cycles = repeats * sum(blocks * tile_cycles(config, instruction, rows) for blocks, rows in groups)
     reads = repeats * sum(blocks * (rows + count - 1) for blocks, rows in groups for count in captures)
     rows = groups[0][1]
-    first = tile(rows) - max(rows, kw) + rows + kw
+    whole = tile_cycles(config, instruction, rows)
+    first = whole - max(rows, kw) + rows + kw
     steps = repeats * sum(blocks for blocks, _ in groups) * kh * kw
     moves = repeats * _drain_moves(config, groups)
-    return _Walk(first, cycles - tile(rows), reads, rows, groups[-1][1], steps, moves)
+    return _Walk(first, cycles - whole, reads, rows, groups[-1][1], steps, moves)

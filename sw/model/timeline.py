@@ -1,8 +1,8 @@
 """When each instruction of a program starts and ends: fetch, three in-order queues, tokens and the memory.
 
-Cycles count from the start command.  Everything is exact as long as scratchpad accesses of different units meet in no
-bank.  Stores that wait for an EXEC's reads are modelled on average, loads that wait for its writes are not (the
-counters STORE_PORT and LOAD_PORT say how often that is).
+Cycles count from the start command.  Transfers that wait for a scratchpad bank which EXECs use are followed cycle by
+cycle, and so are an EXEC's first reads beside the last ones of the EXEC before.  What an EXEC's reads lose to its own
+second operand is known on average only, but of a short GEMM.  Everything else is exact.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import INSTRUCTION_BYTES, QUEUE_OF, Instruction, Opcode, Queue
 from hw.spec.program import Program
-from sw.model.banks import read_share
-from sw.model.channels import FETCH, NEVER, LoadChannel, Memory, StoreChannel
+from sw.model.channels import LoadChannel, Memory, StoreChannel
 from sw.model.exec_unit import ExecUnit
 from sw.model.execute import ExecCycles, exec_costs
+from sw.model.landing import FETCH, NEVER
 from sw.model.trace import TraceEvent
 
 __all__ = ["Timeline", "timeline"]
@@ -127,7 +127,7 @@ class _Machine:
         self.pc = 0  # at hand in the decoder
         self.free = _FIRST_FETCH + 1  # when the decoder takes its first beat
         self.decoded = NEVER  # when it can be dispatched
-        self.awaited: int | None = None  # bursts before the load unit accepts again
+        self.awaited: dict[Queue, int] = {}  # bursts until a unit that transfers accepts again
 
     DECODE = len(Queue)
 
@@ -135,19 +135,23 @@ class _Machine:
         """Run to the end."""
         for number in range(min(PREFETCH, len(self.stream))):
             self._request(_FIRST_FETCH + number)
-        heap, loads = self.heap, self.loads
+        heap, loads, stores = self.heap, self.loads, self.stores
         end = 0
         while True:
-            if loads.next_choice() <= (heap[0][0] if heap else NEVER - 1):
-                what, when = loads.step()
-                if what == FETCH:
-                    self.fetched.append(when + _ARRIVE)
-                    self._take_up()
-                    continue
-                if what != NEVER:
-                    self._finish(Queue.LOAD, what, when)
-                if self.awaited is not None and loads.sent(self.awaited) != NEVER:
-                    self._load_ready(loads.sent(self.awaited))
+            now = heap[0][0] if heap else NEVER
+            load, store = loads.next_time(), stores.next_time()
+            if load <= min(now, store) and load != NEVER:
+                for what, when in loads.step():
+                    if what == FETCH:
+                        self.fetched.append(when + _ARRIVE)
+                        self._take_up()
+                    else:
+                        self._finish(Queue.LOAD, what, when)
+                self._transferred(Queue.LOAD)
+            elif store <= now and store != NEVER:
+                for what, when in stores.step():
+                    self._finish(Queue.STORE, what, when)
+                self._transferred(Queue.STORE)
             elif heap:
                 now, actor = heapq.heappop(heap)
                 if actor == self.DECODE:
@@ -233,32 +237,33 @@ class _Machine:
         unit.accepted.append(now)
         unit.ready = now + 1 + self.ahead
         if queue == Queue.EXEC:
-            cost = self.costs[pc]
-            done, unit.ready = self.execs.accept(now, instruction, cost)
-            begin, end = done - cost.done + cost.begin, done - cost.write - cost.last_out
-            share = read_share(self.config, instruction, cost.reads, cost.rows, end - begin)
-            self.stores.exec_reads(begin, end, share)
-            self._finish(queue, pc, done)
-        elif queue == Queue.STORE:
-            done, unit.ready = self.stores.store(now, instruction)
-            self._finish(queue, pc, done)
+            accesses, unit.ready = self.execs.accept(now, instruction, self.costs[pc])
+            self.loads.accesses(accesses)
+            self.stores.accesses(accesses)
+            self._finish(queue, pc, accesses.done)
         else:
-            self.awaited = self.loads.load(now, pc, instruction)
-            unit.ready = now + instruction["rows"] + self.ahead
-            if self.loads.sent(self.awaited) != NEVER:
-                self._load_ready(self.loads.sent(self.awaited))
-            else:
-                unit.ready = NEVER
+            channel = self.loads.load if queue == Queue.LOAD else self.stores.store
+            self.awaited[queue] = channel(now, pc, instruction)
+            unit.ready = NEVER
+            self._transferred(queue)
         if unit.ready != NEVER:
             heapq.heappush(self.heap, (unit.ready, int(queue)))
         heapq.heappush(self.heap, (now + 1, self.DECODE))
 
-    def _load_ready(self, sent: int) -> None:
-        unit = self.queues[Queue.LOAD]
-        rows = self.stream[unit.pcs[len(unit.accepted) - 1]]["rows"]
-        unit.ready = max(unit.accepted[-1] + rows, sent + 2) + self.ahead
-        self.awaited = None
-        heapq.heappush(self.heap, (unit.ready, int(Queue.LOAD)))
+    def _transferred(self, queue: Queue) -> None:
+        """Let a unit that transfers accept again, if it is known when: its walk is near the end, a row per cycle."""
+        if queue not in self.awaited:
+            return
+        if queue == Queue.LOAD:
+            through = self.loads.sent(self.awaited[queue]) + 2
+        else:
+            through = self.stores.requested(self.awaited[queue]) + 1
+        if through < NEVER:
+            unit = self.queues[queue]
+            rows = self.stream[unit.pcs[len(unit.accepted) - 1]]["rows"]
+            unit.ready = max(unit.accepted[-1] + rows, through) + self.ahead
+            del self.awaited[queue]
+            heapq.heappush(self.heap, (unit.ready, int(queue)))
 
     def _finish(self, queue: Queue, pc: int, done: int) -> None:
         """Note the end of an instruction and give its tokens."""

@@ -1,4 +1,4 @@
-"""Losses to second operands against a walk cycle by cycle, and shares of banks."""
+"""Losses to second operands against a walk cycle by cycle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from hw.spec.config import PRESETS
 from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp
-from sw.model.banks import _Tiles, gemm_losses, read_share, shared_share
+from sw.model.banks import _Tiles, gemm_losses, shared_share
 from sw.model.execute import exec_cycles
 
 CONFIG = PRESETS["tiny"]  # 4 x 4 PEs, banks of 8 KiB
@@ -75,15 +75,3 @@ def test_kinds_without_a_second_operand_lose_nothing() -> None:
     item = gemm(cin=8, cout=4, out_w=40)
     plain = Instruction(Opcode.EXEC, {**item.values, "res": int(ResidualOp.NONE)})
     assert gemm_losses(CONFIG, plain, 8, FIRST_OUT) == shared_share(CONFIG, plain) == 0
-
-
-def test_shares_of_the_banks() -> None:
-    item = gemm(cin=8, cout=4, in_h=1, in_w=40, out_w=40, in_cs=BANK // 4, res_base=BANK)
-    assert read_share(CONFIG, item, 80, 40, 100).tolist() == pytest.approx([0.4, 0.8])
-
-
-def test_padding_needs_no_bank() -> None:
-    """Of a 5 x 5 window around a map of one pixel, one read of 25 meets the map."""
-    item = gemm(cin=8, cout=4, kh=5, kw=5, pad_y=2, pad_x=2, in_h=1, in_w=1, out_w=1)
-    plain = Instruction(Opcode.EXEC, {**item.values, "res": int(ResidualOp.NONE)})
-    assert read_share(CONFIG, plain, 200, 4, 200).tolist() == pytest.approx([1 / 25, 0.0])

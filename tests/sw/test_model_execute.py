@@ -22,11 +22,11 @@ def walk(config: AcceleratorConfig, ins: Instruction) -> tuple[int, int]:
     stos = ins["mode"] in (Mode.STOS_CH, Mode.STOS_LN)
     kept = config.cols // 2 if stos and kw > 1 and ins["sx"] == 2 else config.cols
     line_tiles = len(range(0, ins["out_w"], kept))
-    mode, reads = ins["mode"], 0
+    mode, reads, late = ins["mode"], 0, 2 * config.pipeline_mac
     if mode in (Mode.GEMM, Mode.VEC, Mode.MAX):
         single = mode != Mode.GEMM or ins["depthwise"]
         steps = kh * kw * (1 if single else ins["cin"])
-        end, before = FIRST_STEP - 1, None
+        end, before = late + FIRST_STEP - 1, None
         for n in [1] * ins["cout"] if single else blocks(ins["cout"], rows):
             for _ in range(ins["out_h"] * line_tiles):
                 earliest = end + steps
@@ -42,7 +42,7 @@ def walk(config: AcceleratorConfig, ins: Instruction) -> tuple[int, int]:
         loads = [[n] + [1] * (captures - 1) for n in tiles for captures in phases]
     capture = None
     for lines in (n for phase in loads for n in phase):
-        capture = FIRST_LOAD + lines if capture is None else capture + max(lines, kw)
+        capture = late + FIRST_LOAD + lines if capture is None else capture + max(lines, kw)
         reads += lines
     return capture + kw, reads
 

@@ -14,7 +14,7 @@ from hw.spec.program import Program
 from sw.compiler import compile_graph
 from sw.compiler.traffic import loaded_bytes
 from sw.model.bursts import bursts
-from sw.model.channels import Memory, StoreChannel
+from sw.model.channels import Memory
 from sw.model.timeline import timeline
 from sw.model.trace import TraceEvent
 from tests.sw.ir_graphs import block_net
@@ -33,13 +33,16 @@ def test_bursts_cover_rows_and_cross_no_page(width: int) -> None:
     rng = np.random.default_rng(width)
     for _ in range(50):
         names = {"dram_offset": 9000, "rows": 9, "row_bytes": 6000, "dram_stride": 9000}
+        names |= {"mem_addr": 9000, "mem_stride": 9000}
         load = Instruction(Opcode.LOAD, {name: int(rng.integers(1, high)) for name, high in names.items()})
         found = bursts(config, load)
         assert sum(found.beats) * config.axi_bytes == loaded_bytes(load, config.axi_bytes)
         number = 0
         for row, end in enumerate(found.row_ends):
-            beat = (load["dram_offset"] + row * load["dram_stride"]) // config.axi_bytes
-            for beats in found.beats[number:end]:
+            start = load["dram_offset"] + row * load["dram_stride"]
+            beat = start // config.axi_bytes
+            for beats, address in zip(found.beats[number:end], found.addresses[number:end], strict=True):
+                assert address - load["mem_addr"] - row * load["mem_stride"] == max(beat * config.axi_bytes - start, 0)
                 first, last = beat * config.axi_bytes, (beat + beats) * config.axi_bytes - 1
                 assert 1 <= beats <= 64 and first // 4096 == last // 4096
                 beat += beats
@@ -71,21 +74,6 @@ def test_a_taker_starts_after_its_giver(program: Program) -> None:
             assert all(take.start > give.done for take, give in zip(takes, gives, strict=False))
             pairs += len(takes)
     assert pairs > 10
-
-
-def test_a_store_waits_for_the_reads_of_an_exec_in_its_bank() -> None:
-    """1024 bytes are 128 beats: at once, at half speed while an EXEC takes every second turn, or when it ends."""
-    store = Instruction(Opcode.STORE, {"rows": 1, "row_bytes": 1024, "mem_addr": 0})
-
-    def cycles(*share: float) -> int:
-        channel = StoreChannel(CONFIG, Memory())
-        channel.exec_reads(0, 1000, np.array(share))
-        return channel.store(0, store)[0]
-
-    alone = cycles(0.0, 1.0)
-    assert alone == pytest.approx(128 + 64 + 10, abs=2)
-    assert cycles(0.5, 0.0) == pytest.approx(alone + 128, abs=2)
-    assert cycles(1.0, 0.0) == pytest.approx(alone + 1000, abs=5)
 
 
 def test_slower_memory_takes_longer(program: Program) -> None:
