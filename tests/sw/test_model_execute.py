@@ -42,7 +42,7 @@ def walk(config: AcceleratorConfig, ins: Instruction) -> tuple[int, int]:
         loads = [[n] + [1] * (captures - 1) for n in tiles for captures in phases]
     capture = None
     for lines in (n for phase in loads for n in phase):
-        capture = late + FIRST_LOAD + lines if capture is None else capture + max(lines, kw)
+        capture = late + config.pipeline_mac + FIRST_LOAD + lines if capture is None else capture + max(lines, kw)
         reads += lines
     return capture + kw, reads
 
