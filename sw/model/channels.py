@@ -10,7 +10,7 @@ from hw.spec.isa import Instruction, Target
 from sw.model.accesses import ExecAccesses
 from sw.model.bursts import bursts
 from sw.model.execute import FIRST_STEP
-from sw.model.landing import FETCH, NEVER, Landing, ReadBurst
+from sw.model.landing import FETCH, NEVER, PIECE, Landing, ReadBurst
 
 __all__ = ["LoadChannel", "Memory", "StoreChannel"]
 
@@ -109,9 +109,9 @@ class LoadChannel:
             return 0
         return self._sent[count - 1] if count <= len(self._sent) else NEVER
 
-    def accesses(self, accesses: ExecAccesses) -> None:
-        """Note the writes of an EXEC accepted now; they have the right of way."""
-        self._landing.accesses(accesses)
+    def accesses(self, accesses: ExecAccesses, next_exec: int) -> None:
+        """Note the writes of an EXEC accepted now, which have the right of way, and the next one's first chance."""
+        self._landing.accesses(accesses, next_exec)
 
     def next_time(self) -> int:
         """Return when :meth:`step` goes on, as far as is known; NEVER if nothing is under way."""
@@ -178,10 +178,12 @@ class StoreChannel:
         self._requested: list[int] = []  # when the last request of each burst was made
         self._asked = 0
         self._execs: deque[ExecAccesses] = deque()
+        self._next_exec = 0
 
-    def accesses(self, accesses: ExecAccesses) -> None:
-        """Note the reads of an EXEC accepted now; they have the right of way."""
+    def accesses(self, accesses: ExecAccesses, next_exec: int) -> None:
+        """Note the reads of an EXEC accepted now, which have the right of way, and the next one's first chance."""
         self._execs.append(accesses)
+        self._next_exec = next_exec
 
     def store(self, accepted: int, index: int, instruction: Instruction) -> int:
         """Ask for a STORE's bursts.
@@ -217,7 +219,7 @@ class StoreChannel:
     def step(self) -> list[tuple[int, int]]:
         """Read as many beats as can be told from the EXECs accepted up to now; return STOREs that end, and when."""
         now, burst = self.next_time(), self._bursts[0]
-        known = now + FIRST_STEP
+        known = min(max(now, self._next_exec) + FIRST_STEP, now + PIECE)
         if not self._length:
             self._length, self._begin = burst.beats, now
             self._address = max(now + 1, self._responses[0] + 1)
@@ -230,14 +232,15 @@ class StoreChannel:
         for accesses in self._execs:
             if accesses.begin < known:
                 taken |= accesses.reads(bank % self.config.act_banks, now, known)
-        while count and now < known:
-            if now not in taken:
-                self._reads.append(now)
-                burst.address += self.config.axi_bytes
-                burst.beats -= 1
-                count -= 1
-            now += 1
-        self._next = now
+        if not taken:
+            read = range(now, now + min(count, known - now))
+        else:
+            read = [cycle for cycle in range(now, known) if cycle not in taken][:count]
+        done = len(read)
+        self._reads.extend(read[-_REQUESTS - 1 :])
+        burst.address += done * self.config.axi_bytes
+        burst.beats -= done
+        self._next = read[-1] + 1 if done == count else max(now, known)
         return [] if burst.beats else self._end()
 
     def _end(self) -> list[tuple[int, int]]:

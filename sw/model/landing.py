@@ -9,7 +9,7 @@ from hw.spec.config import AcceleratorConfig
 from sw.model.accesses import ExecAccesses
 from sw.model.execute import FIRST_STEP, OPERAND, OUTPUT, VISIBLE, WRITE
 
-__all__ = ["FETCH", "NEVER", "Landing", "ReadBurst"]
+__all__ = ["FETCH", "NEVER", "PIECE", "Landing", "ReadBurst"]
 
 NEVER = 1 << 62
 
@@ -27,6 +27,9 @@ _ARBITER = 2
 
 _KNOWN = FIRST_STEP + OPERAND + 1 + OUTPUT + WRITE - VISIBLE
 """From an EXEC's acceptance to its first write, at least."""
+
+PIECE = 128
+"""Cycles that are looked at in one step, at most."""
 
 
 @dataclass
@@ -81,10 +84,12 @@ class Landing:
         self._written: deque[int] = deque([-1] * (_BUFFERED + 1), maxlen=_BUFFERED + 1)  # when beats before them were
         self._not_before = 0  # results are known to hold the next beat up to here
         self._execs: deque[ExecAccesses] = deque()
+        self._next_exec = 0
 
-    def accesses(self, accesses: ExecAccesses) -> None:
-        """Note what an EXEC that is accepted now writes."""
+    def accesses(self, accesses: ExecAccesses, next_exec: int) -> None:
+        """Note what an EXEC that is accepted now writes; the next one is accepted in cycle `next_exec` or later."""
         self._execs.append(accesses)
+        self._next_exec = next_exec
 
     def add(self, burst: ReadBurst) -> list[tuple[int, int]]:
         """Take on a burst; return what is known to end, and when: fetch on the bus, a LOAD when its data is visible."""
@@ -99,24 +104,22 @@ class Landing:
     def step(self) -> list[tuple[int, int]]:
         """Write as many beats as can be told from the EXECs accepted up to now; return as :meth:`add` does."""
         burst, now = self._landing[0], self._earliest()
-        known = now - _TO_WRITE + _KNOWN
+        known = min(max(now - _TO_WRITE, self._next_exec) + _KNOWN, now + PIECE)
         size, bank_bytes = self.config.axi_bytes, self.config.act_bank_bytes
         bank, place = divmod(burst.address, bank_bytes)
         count = min(burst.beats, -(-(bank_bytes - place) // size))
         taken = self._taken(bank % self.config.act_banks, now, known)
-        while count and now < known:
-            now = max(now, burst.begin + _TO_WRITE)
-            if now in taken:
-                now += 1
-            elif now < known:
-                self._written.append(now)
-                burst.address += size
-                burst.begin += 1
-                burst.beats -= 1
-                self._unwritten -= 1
-                count -= 1
-                now += 1
-        self._not_before = now
+        if not taken:
+            written = range(now, now + min(count, known - now))
+        else:
+            written = [cycle for cycle in range(now, known) if cycle not in taken][:count]
+        done = len(written)
+        self._written.extend(written[-_BUFFERED - 1 :])
+        self._unwritten -= done
+        burst.address += done * size
+        burst.begin += done
+        burst.beats -= done
+        self._not_before = written[-1] + 1 if done == count else known
         return [*self._landed(), *self._advance()]
 
     def _earliest(self) -> int:

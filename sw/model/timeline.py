@@ -238,8 +238,8 @@ class _Machine:
         unit.ready = now + 1 + self.ahead
         if queue == Queue.EXEC:
             accesses, unit.ready = self.execs.accept(now, instruction, self.costs[pc])
-            self.loads.accesses(accesses)
-            self.stores.accesses(accesses)
+            self.loads.accesses(accesses, unit.ready)
+            self.stores.accesses(accesses, unit.ready)
             self._finish(queue, pc, accesses.done)
         else:
             channel = self.loads.load if queue == Queue.LOAD else self.stores.store

@@ -90,7 +90,7 @@ def test_a_store_waits_for_reads_in_its_bank(bank: int, late: int) -> None:
     def done(*execs: Instruction) -> int:
         channel = StoreChannel(CONFIG, Memory())
         for item in execs:
-            channel.accesses(alone(item)[0])
+            channel.accesses(alone(item)[0], 0)
         assert channel.store(0, 7, Instruction(Opcode.STORE, {"rows": 1, "row_bytes": 64})) == 0
         ended: list[tuple[int, int]] = []
         while channel.next_time() < NEVER:
@@ -112,7 +112,7 @@ def test_a_load_and_the_fetch_behind_it_wait_for_results_in_its_bank(bank: int, 
     def run(*execs: ExecAccesses) -> dict[int, int]:
         channel = LoadChannel(CONFIG, Memory())
         for accesses in execs:
-            channel.accesses(accesses)
+            channel.accesses(accesses, 0)
         load = {"target": int(Target.ACT), "rows": 1, "row_bytes": 64}
         channel.load(first - 64 - 7 - 3, 7, Instruction(Opcode.LOAD, load))
         channel.fetch(first - 64, 8)
