@@ -3,6 +3,8 @@
 Five ways to train one network on CIFAR-10, with the same recipe, epochs and seeds: the depthwise network; FuSe-Half and
 FuSe-Full from labels alone; FuSe-Half taught by the depthwise network of its seed; FuSe-Half on that network's scaffold
 (``sw.nos``).  Every run is a command of its own that continues where it was interrupted, and so does this one.
+
+``--checkpoint`` writes the best FuSe-Half network of the scaffold as the zoo ships it.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hw.spec.program import write_atomic
 from sw.drawing import svg
-from sw.nn.weights import WeightsError, read_provenance
+from sw.nn import zoo
+from sw.nn.weights import WeightsError, read_provenance, save_weights
 from sw.options import count
 from sw.train.command import WEIGHTS
 from sw.train.logs import LOG, read_log
 
-__all__ = ["METHODS", "Plan", "main", "page", "run_all", "summary"]
+__all__ = ["METHODS", "Plan", "main", "page", "run_all", "save_checkpoint", "summary"]
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
@@ -56,6 +61,15 @@ METHODS: dict[str, Method] = {
     "full_labels": Method("FuSe-Full, labels alone", "sw.train", ":fuse_full"),
 }
 """In the order in which a seed's runs are made: the depthwise network teaches the others."""
+
+SHIPPED = "half_nos"
+"""The method whose best network is the zoo's."""
+
+NOTES = {
+    "licence": "Apache-2.0, as the project",
+    "data": "CIFAR-10 (Krizhevsky, 2009) from a lossy JPEG re-encoding of all 60,000 pictures",
+}
+"""What a user of the shipped weights has to know besides the figures."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,33 @@ def page(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def save_checkpoint(path: Path, plan: Plan, rows: Sequence[Row]) -> Row:
+    """Write the weights of the best run of :data:`SHIPPED`, with the names of the classes; return its row.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such run.
+    """
+    runs = [row for row in rows if row["method"] == SHIPPED]
+    if not runs:
+        raise WeightsError(f"{path}: no run of {SHIPPED}; leave it in --methods")
+    best = max(runs, key=lambda row: row["top1"])
+    weights = plan.folder(SHIPPED, best["seed"]) / WEIGHTS
+    facts = read_provenance(weights)
+    model = zoo.create(facts["network"], width=facts["width"], classes=facts["classes"], weights=weights)
+    with np.load(plan.data, allow_pickle=False) as archive:
+        names = [str(name) for name in archive["classes"]]
+    command = "python " + shlex.join(_shown(plan).command(SHIPPED, best["seed"]))
+    save_weights(model, path, {**facts, **NOTES, "class_names": names, "command": command})
+    return best
+
+
+def _shown(plan: Plan) -> Plan:
+    """Return the plan with names that mean something on another machine."""
+    return dataclasses.replace(plan, data=Path(plan.data.name), out=Path("results/nos"))
+
+
 def _curves(plan: Plan, rows: Sequence[Row]) -> bytes:
     from matplotlib.figure import Figure
 
@@ -169,18 +210,20 @@ def _parser() -> argparse.ArgumentParser:
         "command continues.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="F", help="CIFAR-10 as an .npz of encoded pictures")
-    parser.add_argument("--network", default="mobilenet_v2_cifar", metavar="NET", help="default: %(default)s")
-    parser.add_argument(
-        "--width", default="0.35", metavar="W", help="multiplier of the channels (default: %(default)s)"
-    )
-    parser.add_argument("--epochs", type=count, default=12, metavar="N", help="default: %(default)s")
+    parser.add_argument("--network", default="mobilenet_v1_cifar", metavar="NET", help="default: %(default)s")
+    parser.add_argument("--width", default="0.4", metavar="W", help="multiplier of the channels (default: %(default)s)")
+    parser.add_argument("--epochs", type=count, default=7, metavar="N", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: all")
     parser.add_argument("--limit", metavar="N", help="train with N pictures at most")
     parser.add_argument("--precision", default="fp32", help="of sw.train (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", help="of the CPU")
     parser.add_argument("--out", type=Path, default=Path("results/nos"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--record", type=Path, metavar="F", help="also write the rows as JSON, curves beside it")
+    parser.add_argument("--record", type=Path, metavar="F", help="also write the rows as JSON")
+    parser.add_argument("--curves", type=Path, metavar="F", help="also draw the accuracy after each epoch (.svg)")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="F", help=f"also write the best network of {SHIPPED}, as the zoo has it"
+    )
     return parser
 
 
@@ -195,6 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     methods = [name for name in METHODS if name in options.methods or name == "depthwise"]
     try:
         rows = run_all(plan, options.seeds, methods, _call)
+        if options.checkpoint is not None:
+            best = save_checkpoint(options.checkpoint, plan, rows)
+            print(f"{options.checkpoint}: seed {best['seed']}, top-1 {best['top1']:.2f} %", file=sys.stderr)
     except subprocess.CalledProcessError as error:
         print(f"error: a run ended with status {error.returncode}; the same command continues it", file=sys.stderr)
         return 1
@@ -204,13 +250,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shown = dataclasses.replace(plan, data=Path(options.data.name), out=Path("results/nos"))
-    commands = {method: "python " + shlex.join(shown.command(method, options.seeds[0])) for method in methods}
+    commands = {method: "python " + shlex.join(_shown(plan).command(method, options.seeds[0])) for method in methods}
     record = {"network": options.network, "width": float(options.width), "rows": rows, "commands": commands}
     print(page(record), end="")
     if options.record is not None:
         write_atomic(options.record, (json.dumps(record, indent=1) + "\n").encode())
-        write_atomic(options.record.with_suffix(".svg"), _curves(plan, rows))
+    if options.curves is not None:
+        write_atomic(options.curves, _curves(plan, rows))
     return 0
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.spec.config import AcceleratorConfig, preset
+from sw.defaults import ZOO_WIDTH
 
 if TYPE_CHECKING:
     from sw.compiler.ir import Graph
@@ -120,7 +121,7 @@ def subject(network: str, pictures: Path, folder: Path, *, progress: Callable[[s
 def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], None]) -> Subject:
     from sw.nn import zoo
     from sw.nn.pictures import Pictures
-    from sw.nn.pretrained import PRETRAINED, pretrained
+    from sw.nn.pretrained import PRETRAINED, pretrained, pretrained_facts
     from sw.nn.untrained import save_untrained
 
     zoo.metadata(network)  # says what there is, before files are written
@@ -132,7 +133,8 @@ def _zoo(network: str, pictures: Path, folder: Path, progress: Callable[[str], N
     weights = pretrained(network) if trained else folder / "random.npz"
     if not trained:
         save_untrained(network, pictures, weights)
-    graph = _graph(network, progress, weights=weights, calibration=pictures)
+    width = pretrained_facts(network).get("width", ZOO_WIDTH)
+    graph = _graph(network, progress, weights=weights, calibration=pictures, width=width)
     label = entry.label if trained else None
     return Subject(graph, "trained" if trained else "random", file, f"{pictures.name}: {entry.name}", label)
 

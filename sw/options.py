@@ -59,7 +59,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="F", help="weights for a network by name: .npz, or for the zoo also a .pth of torch.save"
     )
     parser.add_argument(
-        "--pretrained", action="store_true", help="published weights, of the packages that rowcast[pretrained] installs"
+        "--pretrained", action="store_true", help="trained weights, of the packages that rowcast[pretrained] installs or of this one (docs/zoo.md)"
     )
     parser.add_argument(
         "--random-weights", action="store_true", help="take a network of the zoo untrained, for its size and cycles"
@@ -154,26 +154,29 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
         If the published weights are asked for and there are none, or other weights too, or if the class names cannot
         be read.
     """
-    name, weights = options.network, options.weights
+    name, weights, width = options.network, options.weights, options.width
+    class_names = _class_names(options.class_names)
     if options.pretrained:
         if weights is not None or options.random_weights:
             other = "--random-weights" if weights is None else "--weights"
             raise ValueError(f"{name}: --pretrained and {other} exclude each other")
         # torch takes seconds to import, which --help and wrong options need not wait for
-        from sw.nn.pretrained import pretrained
+        from sw.nn.pretrained import pretrained, pretrained_facts
 
-        weights = pretrained(name)
+        weights, facts = pretrained(name), pretrained_facts(name)
+        width = facts.get("width", width) if width == ZOO_WIDTH else width
+        class_names = facts.get("class_names") if class_names is None else class_names
         if weights.suffix == ".onnx":  # holds the network too
             name, weights = str(weights), None
     return {
         "name": name,
         "weights": weights,
         "input_shape": options.input_shape,
-        "width": options.width,
+        "width": width,
         "classes": options.classes,
         "random_weights": options.random_weights,
         "preprocessing": _preprocessing(options),
-        "class_names": _class_names(options.class_names),
+        "class_names": class_names,
     }
 
 

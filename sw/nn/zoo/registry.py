@@ -15,6 +15,8 @@ from torch import nn
 from sw.defaults import ZOO_CLASSES, ZOO_RESOLUTION, ZOO_WIDTH
 from sw.nn.convert import convert
 from sw.nn.fuse import Variant
+from sw.nn.pretrained import pretrained as pretrained_file
+from sw.nn.pretrained import pretrained_facts
 from sw.nn.weights import WeightsError
 from sw.nn.zoo import efficientnet, mnasnet, mobilenet_v2
 from sw.nn.zoo.checkpoint import State, last_outputs, mismatch, read_state, rename_efficientnet_pytorch
@@ -26,7 +28,7 @@ from sw.nn.zoo.mobilenet_v3 import LARGE, SMALL, MobileNetV3
 from sw.nn.zoo.resnet import ResNet50
 from sw.preprocessing import Preprocessing
 
-__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "parse", "unfused"]
+__all__ = ["Metadata", "Preprocessing", "ZooError", "create", "metadata", "names", "parse", "pretrained", "unfused"]
 
 
 class ZooError(ValueError):
@@ -286,6 +288,21 @@ def create(
         raise WeightsError(f"{weights} does not fit {name}: {problem}; {_advice(name, read_state(weights), width)}")
     network.load_state_dict(state, strict=False)  # strict but for the counters that `mismatch` lets pass
     return network.eval()
+
+
+def pretrained(name: str) -> nn.Module:
+    """Return a trained network: weights of :data:`sw.nn.pretrained.PRETRAINED`, in the size that they were trained in.
+
+    Raises
+    ------
+    ZooError
+        If there is no such network.
+    sw.nn.weights.WeightsError
+        If there are no trained weights for it, or their package is not installed.
+    """
+    parse(name)
+    width = pretrained_facts(name).get("width", ZOO_WIDTH)
+    return create(name, width=width, weights=pretrained_file(name))
 
 
 def unfused(
