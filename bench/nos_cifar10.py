@@ -2,7 +2,8 @@
 
 Five ways to train one network on CIFAR-10, with the same recipe, epochs and seeds: the depthwise network; FuSe-Half and
 FuSe-Full from labels alone; FuSe-Half taught by the depthwise network of its seed; FuSe-Half on that network's scaffold
-(``sw.nos``).  Every run is a command of its own that continues where it was interrupted, and so does this one.
+(``sw.nos``).  A sixth, FuSe-Half from labels alone for twice the epochs, has as many as a teacher and its pupil together.
+Every run is a command of its own that continues where it was interrupted, and so does this one.
 
 ``--checkpoint`` writes the best FuSe-Half network of the scaffold as the zoo ships it.
 """
@@ -45,6 +46,7 @@ class Method:
     program: str
     variant: str
     taught: tuple[str, ...] = ()  # arguments that end with the teacher's weights
+    times: int = 1  # the plan's epochs
 
     def arguments(self, base: str, teacher: Path) -> list[str]:
         """Return the network and what the method adds, for a teacher's weights."""
@@ -59,6 +61,7 @@ METHODS: dict[str, Method] = {
     ),
     "half_nos": Method("FuSe-Half, NOS", "sw.nos", ":fuse_half", ("--teacher-weights", "{teacher}")),
     "full_labels": Method("FuSe-Full, labels alone", "sw.train", ":fuse_full"),
+    "half_longer": Method("FuSe-Half, labels alone, twice the epochs", "sw.train", ":fuse_half", times=2),
 }
 """In the order in which a seed's runs are made: the depthwise network teaches the others."""
 
@@ -86,27 +89,35 @@ class Plan:
         """Return a run's folder."""
         return self.out / f"{method}-{seed}"
 
+    def epochs_of(self, method: str) -> int:
+        """Return a run's number of epochs."""
+        return METHODS[method].times * self.epochs
+
     def command(self, method: str, seed: int) -> list[str]:
         """Return a run's arguments behind ``python``."""
         how = METHODS[method]
         teacher = self.folder("depthwise", seed) / WEIGHTS
         return [
             *("-m", how.program, *how.arguments(self.network, teacher)),
-            *("--data", str(self.data), "--recipe", "cifar10", "--epochs", str(self.epochs)),
+            *("--data", str(self.data), "--recipe", "cifar10", "--epochs", str(self.epochs_of(method))),
             *("--seed", str(seed), "--out", str(self.folder(method, seed)), *self.common),
         ]
 
 
-def run_all(plan: Plan, seeds: Sequence[int], methods: Sequence[str], call: Callable[[list[str]], None]) -> list[Row]:
-    """Make the runs that are missing, seed by seed; return a row for each that there is."""
+def run_all(
+    plan: Plan, seeds: Sequence[int], methods: Sequence[str], call: Callable[[list[str]], None] | None
+) -> list[Row]:
+    """Make the runs that are missing, seed by seed, unless `call` is None; return a row for each that there is."""
     rows = []
     for seed in seeds:
         for method in methods:
             weights = plan.folder(method, seed) / WEIGHTS
             if not weights.is_file():
+                if call is None:
+                    continue
                 call(plan.command(method, seed))
             facts = read_provenance(weights)
-            if (facts["epochs"], facts["seed"]) != (plan.epochs, seed):
+            if (facts["epochs"], facts["seed"]) != (plan.epochs_of(method), seed):
                 raise WeightsError(f"{weights}: a run of {facts['epochs']} epochs; give another --out")
             rows.append(
                 {
@@ -147,7 +158,7 @@ def page(record: Mapping[str, Any]) -> str:
         base, alone = means["depthwise"]["mean"], means["half_labels"]["mean"]
         gap = base - alone
         lines += ["", f"Gap between depthwise and FuSe-Half from labels alone: {gap:.2f} points."]
-        for method in ("half_distilled", "half_nos"):
+        for method in ("half_distilled", "half_nos", "half_longer"):
             if method in means and gap > 0:
                 share = (means[method]["mean"] - alone) / gap
                 lines[-1] += f" {METHODS[method].title} recovers {100 * share:.0f} % of it."
@@ -206,7 +217,7 @@ def _call(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python bench/nos_cifar10.py",
-        description="Train a network on CIFAR-10 in five ways, three seeds each, and compare. Interrupted, the same "
+        description="Train a network on CIFAR-10 in several ways, three seeds each, and compare. Interrupted, the same "
         "command continues.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="F", help="CIFAR-10 as an .npz of encoded pictures")
@@ -215,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=count, default=7, metavar="N", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: all")
+    parser.add_argument("--finished", action="store_true", help="make no run, take those that are finished")
     parser.add_argument("--limit", metavar="N", help="train with N pictures at most")
     parser.add_argument("--precision", default="fp32", help="of sw.train (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", help="of the CPU")
@@ -237,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = Plan(options.data.resolve(), options.out.resolve(), options.network, options.epochs, tuple(common))
     methods = [name for name in METHODS if name in options.methods or name == "depthwise"]
     try:
-        rows = run_all(plan, options.seeds, methods, _call)
+        rows = run_all(plan, options.seeds, methods, None if options.finished else _call)
         if options.checkpoint is not None:
             best = save_checkpoint(options.checkpoint, plan, rows)
             print(f"{options.checkpoint}: seed {best['seed']}, top-1 {best['top1']:.2f} %", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from torch import nn
 
 from bench import nos_cifar10 as bench
-from sw.nn.weights import WeightsError, save_weights
+from sw.nn import zoo
+from sw.nn.weights import WeightsError, read_arrays, read_provenance, save_weights
 from sw.nos.__main__ import parser as nos_parser
 from sw.train.__main__ import parser as train_parser
 
 TOP1 = {"depthwise": 90.0, "half_labels": 86.0, "half_distilled": 87.0, "half_nos": 89.0, "full_labels": 90.5}
+TOP1["half_longer"] = 88.0
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -34,10 +38,11 @@ class Trainer:
         method, _, seed = options.out.name.rpartition("-")
         teacher = getattr(options, "teacher_weights", None)
         assert teacher is None or (teacher.is_file() and teacher.parent.name == f"depthwise-{seed}")
-        assert (options.recipe, options.epochs, options.seed, options.width) == ("cifar10", 3, int(seed), 0.35)
+        epochs = 6 if method == "half_longer" else 3
+        assert (options.recipe, options.epochs, options.seed, options.width) == ("cifar10", epochs, int(seed), 0.35)
         self.done.append((method, int(seed)))
         options.out.mkdir()
-        facts = {"top1": TOP1[method] + int(seed), "epochs": 3, "seed": int(seed), "seconds": 60.2, "parameters": 7}
+        facts = {"top1": TOP1[method] + int(seed), "epochs": epochs, "seed": int(seed), "seconds": 60.2, "parameters": 7}
         save_weights(nn.Linear(1, 1), options.out / "weights.npz", facts)
 
 
@@ -57,6 +62,8 @@ def test_finished_runs_are_not_made_again(plan):
     rows = bench.run_all(plan, [0], ["depthwise", "half_nos"], second)
     assert second.done == [("half_nos", 0)]
     assert len(rows) == 2
+    finished = bench.run_all(plan, [0, 1], list(bench.METHODS), None)
+    assert [(row["method"], row["seed"]) for row in finished] == [("depthwise", 0), ("half_nos", 0)]
     longer = bench.Plan(plan.data, plan.out, plan.network, 9, plan.common)
     with pytest.raises(WeightsError, match="a run of 3 epochs; give another --out"):
         bench.run_all(longer, [0], ["depthwise"], second)
@@ -77,10 +84,57 @@ def test_the_record_names_commands_without_folders_of_the_machine(plan, tmp_path
     monkeypatch.setattr(bench, "_curves", lambda plan, rows: b"<svg/>")
     record = tmp_path / "record.json"
     arguments = ["--data", "/pictures/cifar.npz", "--epochs", "3", "--out", str(tmp_path / "runs"), "--seeds", "0"]
+    arguments += ["--width", "0.35"]
     (tmp_path / "runs").mkdir()
     assert bench.main([*arguments, "--record", str(record)]) == 0
     found = json.loads(record.read_text())
     assert [row["method"] for row in found["rows"]] == list(bench.METHODS)
+    assert [row["epochs"] for row in found["rows"]] == [3, 3, 3, 3, 3, 6]
     assert str(tmp_path) not in record.read_text()
-    assert found["commands"]["half_nos"].startswith("python -m sw.nos mobilenet_v2_cifar:fuse_half --teacher-weights")
+    assert found["commands"]["half_nos"].startswith("python -m sw.nos mobilenet_v1_cifar:fuse_half --teacher-weights")
     assert "recovers 75 %" in capsys.readouterr().out
+
+
+def test_the_best_scaffolded_network_is_written_as_the_zoo_ships_it(plan, tmp_path):
+    data = tmp_path / "cifar.npz"
+    np.savez(data, classes=np.array(["bar", "pole"]))
+    rows = []
+    for seed, top1 in ((0, 70.0), (1, 72.0), (2, 71.0)):
+        folder = tmp_path / f"half_nos-{seed}"
+        folder.mkdir()
+        network = zoo.create("mobilenet_v1_cifar:fuse_half", width=0.1, classes=2)
+        facts = {"network": "mobilenet_v1_cifar:fuse_half", "width": 0.1, "classes": 2, "seed": seed, "top1": top1}
+        save_weights(network, folder / "weights.npz", {**facts, "command": "python -m sw.nos --out /home/me"})
+        rows.append({"method": "half_nos", "seed": seed, "top1": top1})
+    path = tmp_path / "best.npz"
+    plan = dataclasses.replace(plan, data=data)
+    assert bench.save_checkpoint(path, plan, rows)["seed"] == 1
+    facts = read_provenance(path)
+    assert (facts["seed"], facts["top1"], facts["class_names"]) == (1, 72.0, ["bar", "pole"])
+    assert facts["licence"] and "lossy JPEG" in facts["data"]
+    assert str(tmp_path) not in facts["command"] and "/home" not in facts["command"]
+    best, written = read_arrays(tmp_path / "half_nos-1" / "weights.npz"), read_arrays(path)
+    assert all(np.array_equal(best[name], written[name]) for name in best)
+    with pytest.raises(WeightsError, match="no run of half_nos"):
+        bench.save_checkpoint(path, plan, [{"method": "depthwise", "seed": 0, "top1": 1.0}])
+
+
+def test_the_page_has_the_figures_of_the_record():
+    record = json.loads((DOCS / "data" / "nos_cifar10.json").read_text())
+    page = (DOCS / "nos.md").read_text()
+    assert bench.page(record) in page
+    assert all(f"    {command}\n" in page.replace("\\\n        ", "") for command in record["commands"].values())
+    means = bench.summary(record["rows"])
+    for method in ("depthwise", "half_labels", "half_distilled", "half_nos", "full_labels"):
+        rows = [row for row in record["rows"] if row["method"] == method]
+        assert sorted(row["seed"] for row in rows) == [0, 1, 2] and len({row["epochs"] for row in rows}) == 1
+    gap = means["depthwise"]["mean"] - means["half_labels"]["mean"]
+    assert means["half_nos"]["mean"] - means["half_labels"]["mean"] > gap / 2  # most of the gap
+
+
+def test_the_page_has_the_figures_of_the_shipped_network():
+    page = (DOCS / "nos.md").read_text()
+    record = json.loads((DOCS / "data" / "nos_checkpoint.json").read_text())
+    for backend, report in record.items():
+        agreement = "" if backend == "torch" else f"{report['agreement']:.2f}"
+        assert f"| `{backend}` | {report['n']:,} | {report['top1']:.2f} | {agreement} |" in page
