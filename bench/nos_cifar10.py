@@ -2,8 +2,8 @@
 
 Five ways to train one network on CIFAR-10, with the same recipe, epochs and seeds: the depthwise network; FuSe-Half and
 FuSe-Full from labels alone; FuSe-Half taught by the depthwise network of its seed; FuSe-Half on that network's scaffold
-(``sw.nos``).  A sixth, FuSe-Half from labels alone for twice the epochs, has as many as a teacher and its pupil together.
-Every run is a command of its own that continues where it was interrupted, and so does this one.
+(``sw.nos``).  A sixth, FuSe-Half from labels alone for twice the epochs, has as many as a teacher and its pupil
+together.  Every run is a command of its own that continues where it was interrupted, and so does this one.
 
 ``--checkpoint`` writes the best FuSe-Half network of the scaffold as the zoo ships it.
 """

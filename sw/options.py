@@ -59,7 +59,9 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="F", help="weights for a network by name: .npz, or for the zoo also a .pth of torch.save"
     )
     parser.add_argument(
-        "--pretrained", action="store_true", help="trained weights, of the packages that rowcast[pretrained] installs or of this one (docs/zoo.md)"
+        "--pretrained",
+        action="store_true",
+        help="trained weights, of the packages that rowcast[pretrained] installs or of this one (docs/zoo.md)",
     )
     parser.add_argument(
         "--random-weights", action="store_true", help="take a network of the zoo untrained, for its size and cycles"

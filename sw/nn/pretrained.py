@@ -1,4 +1,4 @@
-"""Trained weights: files of the packages that extra ``rowcast[pretrained]`` installs, and those that come with this one.
+"""Trained weights: files of the packages that extra ``rowcast[pretrained]`` installs, and those of this project.
 
 The packages are found without importing them.
 """

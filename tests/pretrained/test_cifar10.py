@@ -1,7 +1,7 @@
 """The FuSe-Half network that comes with the project, on CIFAR-10: the figures of docs/nos.md, and a picture on RTL.
 
-Needs the pictures of :func:`sw.nn.dev_pictures.cifar10_pictures`, which may not be passed on with the project; where they
-are absent this says so and is left out.
+Needs the pictures of :func:`sw.nn.dev_pictures.cifar10_pictures`, which may not be passed on with the project; where
+they are absent this says so and is left out.
 """
 
 from __future__ import annotations
