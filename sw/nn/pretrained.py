@@ -53,9 +53,7 @@ def pretrained(name: str) -> Path:
         If there is none for that name, or its package is not installed.
     """
     if name not in PRETRAINED:
-        raise WeightsError(
-            f"{name}: there are no trained weights for it, only for {', '.join(PRETRAINED)}"
-        )
+        raise WeightsError(f"{name}: there are no trained weights for it, only for {', '.join(PRETRAINED)}")
     entry = PRETRAINED[name]
     if isinstance(entry, OwnFile):
         return entry.path
