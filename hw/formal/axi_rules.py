@@ -88,6 +88,8 @@ class WriteRules:
     ----------
     open : Signal
         Bursts begun on AW and not answered.
+    owed : Value
+        The memory has address and data of a burst that it has not answered.
     """
 
     def __init__(self, m: Module, bus: PureInterface, *, beat_bytes: int, open_max: int) -> None:
@@ -124,7 +126,8 @@ class WriteRules:
         require(m, "at_most_so_many_open", self.open <= open_max)
         addressed, sent = Signal(width), Signal(width)
         m.d.sync += [addressed.eq(addressed + address - answer), sent.eq(sent + last - answer)]
-        suppose(m, "b_only_for_sent_bursts", implies(bus.bvalid, (addressed != 0) & (sent != 0)))
+        self.owed = (addressed != 0) & (sent != 0)
+        suppose(m, "b_only_for_sent_bursts", implies(bus.bvalid, self.owed))
         suppose_held(m, "b_waits", bus.bvalid, bus.bready, bus.bresp, bus.bid)
         require(m, "b_is_taken", implies(bus.bvalid, bus.bready))
         reach(m, "burst_completed", answer)

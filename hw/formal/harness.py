@@ -9,7 +9,8 @@ from typing import Any
 from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal, Value, ValueLike
 from amaranth.lib import wiring
 
-__all__ = ["Block", "held", "implies", "past", "reach", "require", "require_held", "suppose", "suppose_held"]
+__all__ = ["Block", "held", "implies", "past", "reach", "require", "require_held",
+           "require_progress", "suppose", "suppose_held"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ def require_held(m: Module, name: str, valid: ValueLike, ready: ValueLike, *payl
 def suppose_held(m: Module, name: str, valid: ValueLike, ready: ValueLike, *payload: ValueLike) -> None:
     """Assume that VALID and payload wait for READY."""
     suppose(m, name, held(m, valid, ready, *payload))
+
+
+def require_progress(m: Module, name: str, *, within: int, unless: ValueLike) -> None:
+    """Assert that something happens, or is waited for, at least every `within` + 1 cycles (`unless`: it is)."""
+    still = Signal(range(within + 2))
+    with m.If(Value.cast(unless).any()):
+        m.d.sync += still.eq(0)
+    with m.Elif(still <= within):
+        m.d.sync += still.eq(still + 1)
+    require(m, name, still <= within)
 
 
 def suppose_constant(m: Module, name: str, value: ValueLike) -> Value:

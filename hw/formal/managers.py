@@ -17,6 +17,7 @@ from hw.formal.harness import (
     reach,
     require,
     require_held,
+    require_progress,
     suppose,
     suppose_constant,
     suppose_held,
@@ -32,6 +33,8 @@ __all__ = ["BLOCKS"]
 CONFIG = preset("tiny").twin(axi_addr_width=32)
 OPEN = 2
 """Bursts that units under verification may have open."""
+IDLE_CYCLES = 6
+"""Between an instruction and its first burst, the longest way inside a unit."""
 
 
 class FetchHarness(wiring.Component):
@@ -95,7 +98,7 @@ class LoadHarness(wiring.Component):
         m.d.comb += dut.act.req.ready.eq(self.act_ready)
         # A burst waits in the AR register and is open at once: one less fits beside it.
         rules = ReadRules(m, self.axi, beat_bytes=CONFIG.axi_bytes, open_max=OPEN)
-        req = dut.act.req
+        unit, req = dut.unit, dut.act.req
         require_held(m, "act_write_waits", req.valid, req.ready, req.payload.as_value())
         require(m, "lanes_in_a_beat", implies(req.valid, (req.p.lo < req.p.hi) & (req.p.hi <= CONFIG.axi_bytes)))
         require(m, "idle_means_nothing_open", implies(dut.unit.idle, (rules.open == 0) & ~req.valid))
@@ -110,6 +113,12 @@ class LoadHarness(wiring.Component):
         require(m, "no_write_without_a_beat", implies(writes & ~wrong, under_way != 0))
         require(m, "no_beat_lost", wrong | (under_way <= 3))
         require(m, "done_for_accepted_only", implies(dut.unit.done, accepted != 0))
+        moves = writes | rules.beat | (self.axi.arvalid & self.axi.arready) | (unit.instr.valid & unit.instr.ready)
+        waits = (self.axi.arvalid & ~self.axi.arready) | ((rules.open != 0) & ~self.axi.rvalid)
+        waits |= req.valid & ~req.ready
+        require_progress(
+            m, "goes_on_unless_it_waits", within=IDLE_CYCLES, unless=moves | waits | (accepted == 0) | wrong
+        )
         reach(m, "done", dut.unit.done)
         reach(m, "done_again", dut.unit.done & past(m, accepted == 2))
         reach(m, "error", dut.unit.error.valid)
@@ -135,7 +144,7 @@ class StoreHarness(wiring.Component):
         accepted = unit_environment(m, self, dut)
         m.d.comb += [dut.act.req.ready.eq(self.act_ready), dut.act.data.as_value().eq(self.act_data)]
         rules = WriteRules(m, self.axi, beat_bytes=CONFIG.axi_bytes, open_max=OPEN)
-        req = dut.act.req
+        unit, req = dut.unit, dut.act.req
         require_held(m, "act_read_waits", req.valid, req.ready, req.payload.as_value())
         require(m, "every_beat_has_bytes", implies(self.axi.wvalid, self.axi.wstrb.any()))
         require(m, "idle_means_nothing_open", implies(dut.unit.idle, (rules.open == 0) & ~self.axi.wvalid))
@@ -148,6 +157,15 @@ class StoreHarness(wiring.Component):
         answered = self.axi.bvalid & self.axi.bready
         require(m, "done_follows_a_response", implies(dut.unit.done, past(m, answered)))
         require(m, "done_for_accepted_only", implies(dut.unit.done, accepted != 0))
+        stopped = Signal()
+        wrong = stopped | self.abort | dut.unit.error.valid
+        m.d.sync += stopped.eq(wrong)
+        moves = asked | sent | answered | (self.axi.awvalid & self.axi.awready) | (unit.instr.valid & unit.instr.ready)
+        waits = (self.axi.awvalid & ~self.axi.awready) | (self.axi.wvalid & ~self.axi.wready)
+        waits |= (req.valid & ~req.ready) | (rules.owed & ~self.axi.bvalid)
+        require_progress(
+            m, "goes_on_unless_it_waits", within=IDLE_CYCLES, unless=moves | waits | (accepted == 0) | wrong
+        )
         reach(m, "done", dut.unit.done)
         reach(m, "error", dut.unit.error.valid)
         return m

@@ -40,6 +40,8 @@ SLICE = ("register_slice", "hw.axi", "RegisterSlice")
 COUNTERS = ("token_counters", "hw.token_queue", "TokenCounters")
 QUEUE = ("token_queue", "hw.token_queue", "TokenQueue")
 ARBITER = ("read_arbiter", "hw.read_arbiter", "ReadArbiter")
+LOAD = ("load_unit", "hw.load_unit", "LoadUnit")
+STORE = ("store_unit", "hw.store_unit", "StoreUnit")
 CSR = ("csr_block", "hw.csr_block", "CSRBlock")
 
 MUTANTS = (
@@ -100,6 +102,39 @@ MUTANTS = (
     Mutant(*CSR, "axil.rresp.eq(Resp.SLVERR),", "axil.rresp.eq(Resp.DECERR),", ("r_is_okay_or_slverr",)),
     Mutant(*CSR, "with m.If(~self.locked):", "with m.If(1):", ("registers_are_locked",)),
     Mutant(*CSR, "axil.wready.eq(~have_data)", "axil.wready.eq(1)", ("at_most_two_open",)),
+    Mutant(*LOAD, "opened.w_rdy & (~axi.arvalid | axi.arready)", "opened.w_rdy", ("ar_waits",)),
+    Mutant(*LOAD, "axi.arlen.eq(burst.p.len)", "axi.arlen.eq(burst.p.len + 64)", ("ar_inside_4k",)),
+    Mutant(*LOAD, "axi.araddr.eq(burst.p.addr)", "axi.araddr.eq(burst.p.addr + burst.p.lo)", ("ar_whole_beats",)),
+    Mutant(*LOAD, "burst.ready.eq(~halted & opened.w_rdy & ", "burst.ready.eq(~halted & ",
+           ("at_most_so_many_open",), 12),
+    Mutant(*LOAD, "writes.o.ready.eq(~to_act | self.act.req.ready)", "writes.o.ready.eq(1)", ("act_write_waits",), 12),
+    Mutant(*LOAD, "Mux(beat.last, head.hi, config.axi_bytes)", "Mux(beat.last, head.hi, 0)", ("lanes_in_a_beat",), 12),
+    Mutant(*LOAD, "quiet.eq((pcs.level == 0) & ", "quiet.eq(", ("idle_means_nothing_open",)),
+    Mutant(*LOAD, "writes.i.valid.eq(take & ~halted", "writes.i.valid.eq(opened.r_rdy & ~halted",
+           ("no_write_without_a_beat",)),
+    Mutant(*LOAD, "writes.i.valid.eq(take & ~halted", "writes.i.valid.eq(take & beat.last & ~halted",
+           ("no_beat_lost",), 14),
+    Mutant(*LOAD, "Cat(writes.o.valid & write.last & writes.o.ready,", "Cat(writes.o.valid & writes.o.ready,",
+           ("done_for_accepted_only",), 14),
+    Mutant(*LOAD, "take.eq(beats.o.valid & opened.r_rdy & free)", "take.eq(~beats.i.ready & opened.r_rdy & free)",
+           ("goes_on_unless_it_waits",), 18),
+    Mutant(*STORE, "opened.w_rdy & (~axi.awvalid | axi.awready)", "opened.w_rdy", ("aw_waits",)),
+    Mutant(*STORE, "axi.awlen.eq(burst.p.len)", "axi.awlen.eq(burst.p.len + 64)", ("aw_inside_4k",)),
+    Mutant(*STORE, "axi.awaddr.eq(burst.p.addr)", "axi.awaddr.eq(burst.p.addr + burst.p.lo)", ("aw_whole_beats",)),
+    Mutant(*STORE, "beats.r_en.eq(axi.wready)", "beats.r_en.eq(1)", ("w_waits",), 12),
+    Mutant(*STORE, "tags[0].valid.eq(req.valid & req.ready)", "tags[0].valid.eq(req.valid)",
+           ("no_beat_without_a_burst", "no_beat_without_a_read", "no_more_reads_than_room"), 14),
+    Mutant(*STORE, "tags[0].last.eq(asked.o.p.last)", "tags[0].last.eq(1)", ("wlast_in_its_place",), 12),
+    Mutant(*STORE, "may_begin.eq(~halted & opened.w_rdy & ", "may_begin.eq(~halted & ", ("at_most_so_many_open",), 14),
+    Mutant(*STORE, "axi.bready.eq(opened.r_rdy)", "axi.bready.eq(opened.r_rdy & ~axi.wvalid)", ("b_is_taken",), 14),
+    Mutant(*STORE, "asked.o.ready.eq(req.ready)", "asked.o.ready.eq(1)", ("act_read_waits",)),
+    Mutant(*STORE, "Cat((req.p.lo <= lane) & ", "Cat((req.p.lo < lane) & ", ("every_beat_has_bytes",), 12),
+    Mutant(*STORE, "quiet.eq((pcs.level == 0) & ", "quiet.eq(", ("idle_means_nothing_open",)),
+    Mutant(*STORE, "m.d.sync += unit.done.eq(finish)", "m.d.comb += unit.done.eq(finish)",
+           ("done_follows_a_response",), 14),
+    Mutant(*STORE, "finish.eq(answer & oldest.last & ", "finish.eq(answer & ", ("done_for_accepted_only",), 16),
+    Mutant(*STORE, "beats.w_en.eq(tags[-1].valid)", "beats.w_en.eq(tags[-1].valid & ~tags[-1].last)",
+           ("goes_on_unless_it_waits",), 20),
 )  # fmt: skip
 
 
