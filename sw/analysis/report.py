@@ -9,7 +9,7 @@ from sw.analysis.operators import Operator
 from sw.analysis.recurrences import System
 from sw.analysis.schedule import FABRICS, Mapping, best, search
 
-__all__ = ["argument", "implemented", "text"]
+__all__ = ["argument", "equations", "implemented", "text"]
 
 _UNFLATTENED_INDICES = (
     4  # with so many the search over two dimensions of space takes a second, with six it does not end
@@ -40,8 +40,37 @@ def implemented(system: System) -> Mapping | None:
     return None
 
 
+def equations(system: System, found: tuple[Reuse, ...]) -> list[str]:
+    """Return a system as recurrence equations with single assignment, one for each array.
+
+    Of several values the first whose point lies in the box counts: an operand is passed from point to point along its
+    vectors, and comes from outside, in brackets, where none leads into the box; one without constant vectors always does.
+    """
+    names = system.space.names
+
+    def at(array: str, vector: Vector | None = None) -> str:
+        shifts = vector or (0,) * len(names)
+        parts = [
+            f"{name} {'-' if shift > 0 else '+'} {abs(shift)}" if shift else name
+            for name, shift in zip(names, shifts, strict=True)
+        ]
+        return f"{array}({', '.join(parts)})"
+
+    output, *operands = found
+    lines = []
+    for one in operands:
+        array = one.access.array
+        passed = [] if one.witness is not None else [at(array, vector) for vector in one.vectors]
+        lines.append(f"{at(array)} = {' or '.join([*passed, str(one.access)])}")
+    product = " * ".join(at(one.access.array) for one in operands)
+    before = " or ".join([*(at(output.access.array, vector) for vector in output.vectors), "0"])
+    lines.append(f"{at(output.access.array)} = {f'({before})' if ' or ' in before else before} + {product}")
+    return lines
+
+
 def _system(system: System) -> dict[str, Any]:
-    arrays = [_array(one) for one in reuses(system)]
+    found = reuses(system)
+    arrays = [_array(one) for one in found]
     regular = all(array["constant"] for array in arrays)
     maps = (
         {name: [_mapping(one) for one in search(system, fabric)] for name, fabric in FABRICS.items()} if regular else {}
@@ -49,6 +78,7 @@ def _system(system: System) -> dict[str, Any]:
     return {
         "name": system.name,
         "recurrence": str(system),
+        "equations": equations(system, found),
         "indices": dict(zip(system.space.names, system.space.sizes, strict=True)),
         "arrays": arrays,
         "regular": regular,
@@ -144,6 +174,7 @@ def text(result: dict[str, Any]) -> str:
 def _system_lines(system: dict[str, Any]) -> list[str]:
     box = ", ".join(f"0 <= {name} < {size}" for name, size in system["indices"].items())
     lines = [f"{system['name']}: {system['recurrence']}", f"  index points ({', '.join(system['indices'])}): {box}"]
+    lines += [f"    {equation}" for equation in system["equations"]]
     lines += [line for array in system["arrays"] for line in _array_lines(array)]
     if not system["regular"]:
         refused = ", ".join(array["array"] for array in system["arrays"] if not array["constant"])

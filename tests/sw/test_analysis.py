@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -13,7 +14,7 @@ from sw.analysis.dependences import is_constant, is_regular, reuse, reuses
 from sw.analysis.execute import execute, random_operands
 from sw.analysis.operators import OPERATORS, operator
 from sw.analysis.recurrences import Access, AnalysisError, Space, System, Term
-from sw.analysis.report import argument, implemented
+from sw.analysis.report import argument, equations, implemented
 from sw.analysis.schedule import FABRICS, allocation, best, search
 
 ANY = FABRICS["neighbours"]
@@ -112,6 +113,63 @@ def test_points_share_exactly_along_the_vectors(name: str) -> None:
                 axis = next(axis for axis, entry in enumerate(one.vectors[0]) if entry)
                 steps = apart[..., axis] // one.vectors[0][axis]
                 assert (same == (apart == steps[..., None] * np.array(one.vectors[0])).all(axis=2)).all()
+
+
+class Equations:
+    """Evaluates equations as they are printed."""
+
+    def __init__(self, system: System, given: dict[str, np.ndarray]) -> None:
+        lines = equations(system, reuses(system))
+        self.system, self.given = system, given
+        self.right = {line.partition("(")[0]: line.partition(" = ")[2] for line in lines}
+        self.known: dict[tuple[str, tuple[int, ...]], int] = {}
+
+    def value(self, array: str, point: tuple[int, ...]) -> int:
+        if (array, point) not in self.known:
+            self.known[array, point] = self.expression(self.right[array], point)
+        return self.known[array, point]
+
+    def expression(self, text: str, point: tuple[int, ...]) -> int:
+        if array := re.fullmatch(r"\(?(.*?)\)? \+ (.*) \* (.*)", text):
+            before, left, right = (self.expression(part, point) for part in array.groups())
+            return before + left * right
+        names = dict(zip(self.system.space.names, point, strict=True))
+        for choice in text.split(" or "):
+            if choice == "0":
+                return 0
+            array, bracket, indices = re.fullmatch(r"([\w']+)([(\[])(.*)[)\]]", choice).groups()
+            place = eval(f"({indices},)", names)
+            if bracket == "[":
+                return int(self.given[array][place])
+            if self.system.space.contains(np.array([place]))[0]:
+                return self.value(array, place)
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_equations_compute_what_numpy_does(name: str) -> None:
+    system = SYSTEMS[name]
+    given = values(system, 5)
+    evaluated = Equations(system, given)
+    want = system.reference(given)
+    output = reuses(system)[0]
+    (vector,) = output.vectors
+    ends = 0
+    for point in system.space.points():
+        if not system.space.contains(point + np.array(vector))[()]:
+            ends += 1
+            (element,) = output.access.elements(system.space, point[None])
+            assert evaluated.value(output.access.array, tuple(point)) == want[tuple(element)]
+    assert ends == want.size
+
+
+def test_equations_of_the_matrix_product() -> None:
+    system = operator("matmul").systems[0]
+    assert equations(system, reuses(system)) == [
+        "A(i, j, k) = A(i, j - 1, k) or A[i, k]",
+        "B(i, j, k) = B(i - 1, j, k) or B[k, j]",
+        "C(i, j, k) = (C(i, j, k - 1) or 0) + A(i, j, k) * B(i, j, k)",
+    ]
 
 
 @pytest.mark.parametrize(("height", "width", "kernel"), [(4, 4, 3), (2, 2, 2), (1, 3, 3), (3, 4, 4)])
