@@ -54,7 +54,8 @@ def products(config: AcceleratorConfig, steps: list[dict[str, object]], monkeypa
                 ctx.set(dut.stos, stos)
             for number, pe in enumerate(pes):
                 taps = config.stos and ctx.get(pe.stos)
-                left, other = ctx.get(pe.h), ctx.get(pe.w_row if taps else pe.v)
+                tap = ((~ctx.get(pe.w_row_n) & 0xFF) ^ 0x80) - 0x80 if taps else 0  # the row's wire has the complement
+                left, other = ctx.get(pe.h), tap if taps else ctx.get(pe.v)
                 if left and other:
                     found.add((cycle, divmod(number, COLS), left, other))
             await ctx.tick()

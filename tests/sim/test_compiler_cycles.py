@@ -5,7 +5,8 @@ from __future__ import annotations
 from hw import token_queue
 from sim.verilator.model import LATENCY
 from sw.compiler import prefetch, tiling
-from sw.model import channels
+from sw.model import channels, landing
+from sw.model.execute import VISIBLE
 
 
 def test_steps_ahead_of_a_load_leave_room_in_their_queue() -> None:
@@ -14,7 +15,7 @@ def test_steps_ahead_of_a_load_leave_room_in_their_queue() -> None:
 
 def test_loads_are_expected_no_sooner_than_they_come() -> None:
     """From a LOAD's acceptance until its first beat is visible on chip, and hardly later."""
-    real = channels._TO_BUS + LATENCY + channels._SETTLE
+    real = channels._TO_BUS + LATENCY + landing._TO_WRITE + VISIBLE
     assert real <= prefetch._LATENCY < real + LATENCY // 8
 
 

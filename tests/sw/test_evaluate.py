@@ -224,7 +224,7 @@ def test_refusals(network: Path, weights: Path, data: Path, tmp_path: Path, caps
         ([net], "give --data with a tar with labels.csv"),
         ([net, "--data", str(tmp_path / "nowhere")], "no such folder or tar of pictures"),
         ([net, "--data", str(flat)], "0.png has no label; accuracy needs a tar with labels.csv, or a folder"),
-        ([net, *shaped, "--pretrained"], "small.pt2: no trained weights are published for it"),
+        ([net, *shaped, "--pretrained"], "small.pt2: there are no trained weights for it, only for"),
         ([net, *shaped, "--calib", str(data)], "is quantised already; --calib is for floating-point networks"),
         ([net, *shaped, "--backend", "torch"], "holds a quantised network, no floating-point one"),
         ([net, *shaped, "--backend", "torch_int8", "--jobs", "2"], "--jobs is for --backend iss and rtl"),
@@ -234,7 +234,7 @@ def test_refusals(network: Path, weights: Path, data: Path, tmp_path: Path, caps
         ([*named, *shaped, "--calib", str(tmp_path / "empty")], "empty: holds no pictures"),
         (["efficientnet_lite0", *named[1:], *shaped], "does not fit efficientnet_lite0: the file lacks"),
         (["mobilenet_v2", *named[1:], "--pretrained", *shaped], "--pretrained and --weights exclude each other"),
-        (["mobilenet_v2:fuse_half", "--pretrained", *shaped], "no trained weights are published for it"),
+        (["mobilenet_v2:fuse_half", "--pretrained", *shaped], "there are no trained weights for it, only for"),
         (["mobilenet_v9", *shaped], "no network 'mobilenet_v9'"),
         (["digits", "--classes", "3"], "--width and --classes are for networks of the zoo"),
     ]:
