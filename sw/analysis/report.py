@@ -44,7 +44,8 @@ def equations(system: System, found: tuple[Reuse, ...]) -> list[str]:
     """Return a system as recurrence equations with single assignment, one for each array.
 
     Of several values the first whose point lies in the box counts: an operand is passed from point to point along its
-    vectors, and comes from outside, in brackets, where none leads into the box; one without constant vectors always does.
+    vectors, and comes from outside, in brackets, where none leads into the box; one without constant vectors always
+    does.
     """
     names = system.space.names
 
