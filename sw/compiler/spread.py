@@ -11,6 +11,7 @@ the zero point).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -121,47 +122,23 @@ def _reading(kernel: Kernel, first: int, run: _Run) -> Piece:
     packing = kernel.source_packing
     (kh, _), (sy, _), (pad_y, pad_x) = kernel.kernel, kernel.stride, kernel.pad
     top = first * sy - pad_y  # image line under the first tap
+    piece = functools.partial(Piece, run.target, run.pitch, run.width, run.count)
     if packing is None:
         _, height, width = kernel.source.shape
         low = min(max(top, 0), height)
         high = min(max(top + (run.count - 1) * sy + kh, low), height)
-        return Piece(
-            run.target, run.pitch, run.width, run.count, low * width, width, width, high - low, low - top, pad_x
-        )
+        return piece(low * width, width, width, high - low, low - top, pad_x)
     home = _home(kernel, packing, first)
     top -= home * packing.lines
     if kh == 1:
         # the bounds of the segment are the image's: whatever lies between segments is not read
         lines = min(packing.lines, packing.image_height - home * packing.lines)
-        source = home * packing.pitch
-        return Piece(
-            run.target,
-            run.pitch,
-            run.width,
-            run.count,
-            source,
-            packing.width,
-            packing.image_width,
-            lines,
-            -top,
-            pad_x,
-        )
+        return piece(home * packing.pitch, packing.width, packing.image_width, lines, -top, pad_x)
     # from the segment before on, where lines above are found
     before = max(home - 1, 0)
     source = before * packing.pitch
-    return Piece(
-        run.target,
-        run.pitch,
-        run.width,
-        run.count,
-        source,
-        packing.width,
-        packing.width - source,
-        packing.lines,
-        -top,
-        pad_x - (home - before) * packing.pitch,
-        packing.pitch,
-    )
+    left = pad_x - (home - before) * packing.pitch
+    return piece(source, packing.width, packing.width - source, packing.lines, -top, left, packing.pitch)
 
 
 def spread_problem(kernel: Kernel) -> str | None:

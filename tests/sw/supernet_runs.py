@@ -41,7 +41,11 @@ def _arm(moment: str) -> None:
 
     def watched(*args, **kwargs):
         folder, at = args[4].name, tuple(map(int, numbers))
-        seen = lambda epoch, step, steps, loss: _kill() if (folder, epoch, step) == (kind, *at) else None  # noqa: E731
+
+        def seen(epoch: int, step: int, steps: int, loss: float) -> None:
+            if (folder, epoch, step) == (kind, *at):
+                _kill()
+
         return fit(*args, **{**kwargs, "progress": seen})
 
     training.fit = watched
