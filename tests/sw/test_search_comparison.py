@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bench import search_cifar10 as bench
 from sw.search.__main__ import parser
 
+DOCS = Path(__file__).parents[2] / "docs"
 PLAN = bench.Plan(Path("p/cifar.npz"), Path("out"), "edge8", 4, 2, 30)
 
 
@@ -61,3 +63,14 @@ def test_a_stage_that_fails_ends_it(
     monkeypatch.setattr(bench, "_call", lambda command: subprocess.run(["false"], check=True))
     assert bench.main(["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out")]) == 1
     assert "a stage ended with status 1; the same command continues it" in capsys.readouterr().err
+
+
+def test_the_page_has_the_record() -> None:
+    record = json.loads((DOCS / "data" / "search_cifar10.json").read_text())
+    text = (DOCS / "search.md").read_text()
+    assert bench.page(record) in text
+    assert f"a space of {record['networks']:,} networks" in text
+    assert f", {record['candidates']} of them measured" in text
+    assert record["rtl"]["equals_iss"] and abs(record["rtl"]["predicted"] / record["rtl"]["measured"] - 1) <= 0.01
+    for command in record["commands"][:-1]:
+        parser().parse_args(command.split()[3:])
