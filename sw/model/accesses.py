@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from hw.spec.config import AcceleratorConfig
-from hw.spec.isa import Instruction, ResidualOp
+from hw.spec.isa import Instruction, Mode, ResidualOp
 from sw.model.execute import VISIBLE, ExecCycles, pooled_vectors
 from sw.model.operands import OperandReads, operand_reads
 from sw.model.tiles import Ints, Rows, Tiles, exec_rows, exec_tiles
@@ -55,6 +55,8 @@ class ExecAccesses:
 
     def writes(self, bank: int, begin: int, end: int) -> set[int]:
         """Return the cycles from `begin` to before `end` in which it writes to a bank."""
+        if bank not in self._write_banks:
+            return set()
         if bank not in self._written:
             times, low, high = self._writes
             self._written[bank] = times[(low == bank) | (high == bank)]
@@ -63,9 +65,11 @@ class ExecAccesses:
     def reads(self, bank: int, begin: int, end: int) -> set[int]:
         """Return the cycles from `begin` to before `end` in which it reads a bank."""
         found: set[int] = set()
-        if ResidualOp(self.item["res"]).reads:
+        if bank in self._second_banks:
             times, low, high = self._seconds(self._rows)
             found |= _within(times[(low == bank) | (high == bank)], begin, end)
+        if bank not in self._operand_banks:
+            return found
         ends, size = self._tiles.ends, self._chunk_tiles
         first = int(np.searchsorted(ends, begin - self.first_tile))
         last = min(int(np.searchsorted(ends, end - self.first_tile)), len(ends) - 1)
@@ -77,6 +81,37 @@ class ExecAccesses:
             times = reads.times[hit][(reads.low[hit] == bank) | (reads.high[hit] == bank)]
             found.update((self.first_tile + times).tolist())
         return found
+
+    @cached_property
+    def _operand_banks(self) -> set[int]:
+        item = self.item
+        dense = item["mode"] == Mode.GEMM and not item["depthwise"]
+        last = (item["cin" if dense else "cout"] - 1) * item["in_cs"] + (item["in_h"] - 1) * item["in_pitch"]
+        return self._banks(item["in_base"], last + item["in_w"])
+
+    @cached_property
+    def _second_banks(self) -> set[int]:
+        if not ResidualOp(self.item["res"]).reads:
+            return set()
+        scale = self.item["res"] == ResidualOp.SCALE
+        return self._banks(self.item["res_base"], self.item["cout"] if scale else self._output_bytes)
+
+    @cached_property
+    def _write_banks(self) -> set[int]:
+        pooled = self.item["cout"] if self.item["res"] == ResidualOp.POOL else 0
+        return self._banks(self.item["out_base"], self._output_bytes) | self._banks(self.item["res_base"], pooled)
+
+    @property
+    def _output_bytes(self) -> int:
+        """From the first to the last byte of the output, and of a second operand of its shape."""
+        item = self.item
+        return (item["cout"] - 1) * item["out_cs"] + (item["out_h"] - 1) * item["out_pitch"] + item["out_w"]
+
+    def _banks(self, begin: int, size: int) -> set[int]:
+        """Return the banks that some bytes lie in."""
+        size_of_bank = self.config.act_bank_bytes
+        last = (begin + size - 1) // size_of_bank
+        return {bank % self.config.act_banks for bank in range(begin // size_of_bank, last + 1)} if size else set()
 
     @cached_property
     def _tiles(self) -> Tiles:

@@ -7,7 +7,7 @@ import pytest
 
 from hw.spec.config import PRESETS
 from hw.spec.isa import Instruction, Mode, Opcode, ResidualOp, Target
-from sw.model.accesses import ExecAccesses
+from sw.model.accesses import REQUEST, ExecAccesses
 from sw.model.channels import LoadChannel, Memory, StoreChannel
 from sw.model.exec_unit import ExecUnit
 from sw.model.execute import ExecCycles, exec_cycles
@@ -64,6 +64,25 @@ def test_an_access_across_the_border_takes_both_banks() -> None:
     found, _ = alone(instruction(Mode.VEC, in_base=BANK - 1, in_w=4, out_w=4, out_base=2 * BANK - 2))
     assert found.reads(0, 0, EVER) == found.reads(1, 0, EVER) != set()
     assert found.writes(0, 0, EVER) == found.writes(1, 0, EVER) != set()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_every_access_takes_a_bank_wherever_maps_lie(mode: Mode) -> None:
+    """Maps across borders of banks: the banks that an EXEC cannot touch are never those that it does."""
+    rng = np.random.default_rng(10 + mode)
+    banks = range(CONFIG.act_banks)
+    for _ in range(40):
+        read, write, second = (int(rng.integers(2 * BANK - 4096)) for _ in range(3))
+        item = random_instruction(mode, rng)
+        item = Instruction(Opcode.EXEC, {**item.values, "in_base": read, "out_base": write, "res_base": second})
+        found, cost = alone(item)
+        assert len(set().union(*(found.reads(bank, 0, EVER) for bank in banks))) == cost.reads
+        assert len(set().union(*(found.writes(bank, 0, EVER) for bank in banks))) == cost.rows
+        added = Instruction(Opcode.EXEC, {**item.values, "res": int(ResidualOp.ADD)})
+        found, cost = alone(added)
+        outputs = sorted(time for bank in banks for time in found.writes(bank, 0, EVER))
+        seconds = {time - cost.result + REQUEST for time in outputs}
+        assert seconds <= set().union(*(found.reads(bank, 0, EVER) for bank in banks))
 
 
 def test_padding_needs_no_bank() -> None:
