@@ -40,6 +40,7 @@ class Array(Component):
     ST-OS: ``v_en`` shifts line ``a`` into the top row; ``capture`` (a cycle after the last shift at the earliest)
     copies the lines into the windows; each following cycle multiplies window and tap ``w[i]`` and moves the window
     one place right; ``last`` marks a tile's last tap.  Last taps are at least the later tile's `tile_rows` apart.
+    Pixels left of column 0 follow their line by as many cycles as they are places away (see :class:`~hw.row.Row`).
 
     Results appear on ``out``, one row of a tile a cycle, row tile_rows-1 first, with ``out_valid``:
 
@@ -136,6 +137,16 @@ class Array(Component):
             m.d.sync += [captured.eq(stos & (captured | self.capture)), entered.eq(Cat(stos, entered))]
             m.d.comb += [windows.eq(stos & captured), shifting.eq(~Cat(stos, entered))]
 
+        # --- halo: register k runs halo - k cycles behind the columns
+        halo_en, halo_out = Signal(halo), Signal(halo)
+        if halo:
+            entering = Signal(halo)  # bit k: register k's pixel enters column 0, unless the mode has changed
+            m.d.sync += [
+                halo_en.eq(Cat(halo_en[1:], self.v_en)),
+                entering.eq(Cat(entering[1:] & ~self.capture.replicate(halo - 1), self.capture)),
+            ]
+            m.d.comb += halo_out.eq(entering & windows.replicate(halo))
+
         # --- leaving ST-OS: column j's window still holds pixels until zeros have moved in from the left edge.  Its PEs
         # go on multiplying by the tap wire, then 0, for these j + 1 cycles; a GEMM step reaches them no earlier.
         left_stos = Signal(cols)  # bit j: windows were multiplied within the last j + 1 cycles
@@ -144,18 +155,18 @@ class Array(Component):
             m.d.sync += left_stos.eq(Cat(windows, use_taps))
 
         # --- rows
-        m.submodules.skew_a = skew_a = shared(platform, Skew, cols, PIXEL)
+        m.submodules.skew_a = skew_a = shared(platform, Skew, max(cols, halo + 1), PIXEL)
         m.submodules.skew_w = skew_w = shared(platform, Skew, rows, PIXEL)
         vector, tap = self.a.as_value(), self.w.as_value()
         top = Signal(PIXEL * config.read_lanes)
+        halo_lanes = [skew_a.o.word_select(distance, PIXEL) for distance in range(1, halo + 1)]
         taps_n = Signal(PIXEL * rows)  # complements, see hw.pe
         cleared = Signal(rows + cols - 1)  # per diagonal: its PEs start a new tile
         m.d.comb += [
-            # Lines and taps must not come out again behind a change of mode.
-            skew_a.i.eq(Mux(stos, 0, vector[PIXEL * halo :])),
+            # Taps must not come out again behind a change of mode.  Lines may: the weights that meet them are zeros.
+            skew_a.i.eq(Cat(_skewed(lane, stos, vector, halo) for lane in range(max(cols, halo + 1)))),
             skew_w.i.eq(Mux(stos, 0, tap)),
-            # Halo lanes carry nothing in GEMM mode.
-            top.eq(Mux(stos, vector, Cat(Const(0, PIXEL * halo), skew_a.o))),
+            top.eq(Cat(reversed(halo_lanes), Mux(stos, vector[PIXEL * halo :], skew_a.o[: PIXEL * cols]))),
             taps_n.eq(~Mux(windows, tap, 0)),
             cleared.eq(diagonal | (together | self.flush).replicate(rows + cols - 1)),
         ]
@@ -175,7 +186,8 @@ class Array(Component):
                 m.d.comb += block.d_in.eq(results)
             if config.stos:
                 m.d.comb += [
-                    block.stos.eq(windows),
+                    block.halo_en.eq(halo_en),
+                    block.halo_out.eq(halo_out),
                     block.w_row_n.eq(taps_n[pixel_span]),
                     block.use_taps.eq(use_taps),
                     block.capture.eq(self.capture),
@@ -212,6 +224,16 @@ class Array(Component):
             self.out.eq(Mux(stos_valid, results, _reversed(deskew.o, NUMERICS.acc_width))),
         ]
         return m
+
+
+def _skewed(lane: int, stos: Value, vector: Value, halo: int) -> ValueLike:
+    """Return what is to come `lane` cycles late: column `lane` of GEMM, the pixel `lane` places left of ST-OS's column 0."""
+    left = vector.word_select(halo - lane, PIXEL) if 1 <= lane <= halo else None
+    if PIXEL * (halo + lane) >= len(vector):
+        assert left is not None
+        return left
+    column = vector.word_select(halo + lane, PIXEL)
+    return column if left is None else Mux(stos, left, column)
 
 
 def _reversed(vector: Value, width: int) -> Value:

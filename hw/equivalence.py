@@ -30,7 +30,7 @@ from hw.yosys import YosysError, run_yosys
 
 __all__ = ["GEMM", "Proof", "main", "prove", "prove_all"]
 
-GEMM: Mapping[str, int] = {"stos": 0, "use_taps": 0, "capture": 0, "v_en": 1, "w_row_n": 1}
+GEMM: Mapping[str, int] = {"stos": 0, "use_taps": 0, "halo_out": 0, "capture": 0, "v_en": 1, "w_row_n": 1}
 """What GEMM mode holds the ST-OS inputs at, every bit of them: ``w_row_n`` of ones is a tap of 0."""
 
 _PREPARE = (

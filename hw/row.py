@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import Lanes, pixels
@@ -19,7 +19,11 @@ def sums(lanes: int) -> Lanes:
 
 
 class Row(Component):
-    """A row of `cols` PEs with `halo` window registers (no multiplier) on its left.
+    """A row of `cols` PEs with `halo` pixel registers (no multiplier) on its left.
+
+    The halo is in no need of a second copy under the taps.  Its chain runs late instead: the register i places left of
+    column 0 takes everything i cycles after the columns do, so i cycles after a capture, when its pixel enters column
+    0, it holds what was to be captured, and a line that may be loaded from then on reaches it a cycle later.
 
     Parameters
     ----------
@@ -33,13 +37,14 @@ class Row(Component):
     h_in : signed(8), in
         GEMM: this row's weight, already skewed.
     v_in, v : pixels(halo + cols), in/out
-        Vertical chain, lane 0 the leftmost halo register.
+        Vertical chain, lane 0 the leftmost halo register; halo lane k comes halo - k cycles after the columns.
     clear : cols bits, in
         Per PE.
     used, w_row_n, capture, v_en
         For all PEs of the row, see :class:`~hw.pe.PE`.
-    stos : in
-        Column 0 takes the halo's window instead of ``h_in``.
+    halo_en, halo_out : halo bits, in
+        ST-OS only: shift enable of each halo register, and which of them column 0 takes a pixel from (``h_in`` is 0
+        then); at most one.
     use_taps : cols bits, in
         Port `stos` of each PE.
     go : cols bits, in
@@ -64,26 +69,24 @@ class Row(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "use_taps": In(cols), "w_row_n": In(8), "capture": In(1), "v_en": In(1)}
+            ports |= {"halo_en": In(halo), "halo_out": In(halo)}
+            ports |= {"use_taps": In(cols), "w_row_n": In(8), "capture": In(1), "v_en": In(1)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         """Chain the halo and the PEs."""
         m = Module()
         left = self.h_in
+        entering: Value = left  # column 0
+        for index in range(self.halo):
+            halo = Signal(signed(8), name=f"halo{index}", reset_less=True)
+            with m.If(self.halo_en[index]):
+                m.d.sync += halo.eq(self.v_in[index])
+            m.d.comb += self.v[index].eq(halo)
+            entering = entering | (halo & self.halo_out[index].replicate(8))
         if self.with_stos:
-            window = Signal(signed(8), name="window")  # what enters column 0 from the halo
-            for index in range(self.halo):
-                halo_h = Signal(signed(8), name=f"halo_h{index}", reset_less=True)
-                halo_v = Signal(signed(8), name=f"halo_v{index}", reset_less=True)
-                # The leftmost register takes its pixel in every cycle: only what it took at a capture is multiplied.
-                m.d.sync += halo_h.eq(Mux(self.capture, halo_v, window) if index else halo_v)
-                with m.If(self.v_en):
-                    m.d.sync += halo_v.eq(self.v_in[index])
-                m.d.comb += self.v[index].eq(halo_v)
-                window = halo_h
             left = Signal(signed(8), name="left")
-            m.d.comb += left.eq(Mux(self.stos, window, self.h_in))
+            m.d.comb += left.eq(entering)
         for column in range(self.cols):
             pe = shared(platform, PE, stos=self.with_stos, pipeline_mac=self.pipeline_mac)
             m.submodules[f"pe{column}"] = pe

@@ -37,7 +37,7 @@ class RowBlock(Component):
     v_in, v, d_in, d
         Chains, from the row above the block and to the one below it.
     v_en : rows bits, in
-    go, stos, use_taps, capture
+    go, halo_en, halo_out, use_taps, capture
         For all rows.
     """
 
@@ -55,8 +55,8 @@ class RowBlock(Component):
             "d": Out(sums(cols)),
         }
         if stos:
-            ports |= {"stos": In(1), "use_taps": In(cols), "w_row_n": In(Lanes(8, rows))}
-            ports |= {"capture": In(1), "v_en": In(rows)}
+            ports |= {"halo_en": In(halo), "halo_out": In(halo), "use_taps": In(cols)}
+            ports |= {"w_row_n": In(Lanes(8, rows)), "capture": In(1), "v_en": In(rows)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -76,7 +76,8 @@ class RowBlock(Component):
             ]
             if self.with_stos:
                 m.d.comb += [
-                    row.stos.eq(self.stos),
+                    row.halo_en.eq(self.halo_en),
+                    row.halo_out.eq(self.halo_out),
                     row.use_taps.eq(self.use_taps),
                     row.w_row_n.eq(self.w_row_n[index]),
                     row.capture.eq(self.capture),

@@ -21,31 +21,40 @@ class RowBench(Bench):
     """
 
     def __init__(self, dut: Any) -> None:
-        stos = ["stos", "use_taps", "w_row_n", "capture", "v_en"]
+        stos = ["halo_en", "halo_out", "use_taps", "w_row_n", "capture", "v_en"]
         super().__init__(dut, ["h_in", "v_in", "v", "clear", "used", "go", "d_in", "d", *stos])
         self.cols, self.halo = self.parameters["cols"], self.parameters["halo"]
         self.all = (1 << self.cols) - 1
 
     async def flush(self, *, stos: bool) -> None:
         """Clear the PEs, which have no reset."""
-        quiet = {"h_in": 0, "v_in": 0, "d_in": 0, "w_row_n": NO_TAP, "capture": 0, "v_en": 1}
-        await self.step(**quiet, clear=self.all, used=0, go=self.all, stos=int(stos), use_taps=self.all * stos)
+        quiet = {"h_in": 0, "v_in": 0, "d_in": 0, "w_row_n": NO_TAP, "capture": 0, "v_en": 1, "halo_out": 0}
+        quiet["halo_en"] = (1 << self.halo) - 1
+        await self.step(**quiet, clear=self.all, used=0, go=self.all, use_taps=self.all * stos)
         for _ in range(self.cols + self.halo + 4):
             await self.step()
+
+    def halo_at(self, now: int) -> dict[str, int]:
+        """Return which halo registers load, and which one goes to column 0, `now` cycles after the columns' load.
+
+        Capture comes one cycle after that load; register k is halo - k cycles late for both.
+        """
+        loads, enters = (1 << self.halo) >> now, (1 << self.halo + 1) >> now
+        return {"halo_en": loads, "halo_out": enters & (1 << self.halo) - 1}
 
     async def convolve(self) -> None:
         """Run every tile, one after the other: load, capture, taps, take; then compare."""
         latency = self.parameters["mac_latency"]
         for line, taps, expected in zip(*(self.arrays[name] for name in ("lines", "taps", "conv")), strict=True):
-            await self.step(v_en=1, v_in=pack(line, 8), clear=0, go=0)
-            (passed,) = await self.step("v", v_en=0, v_in=0, capture=1)
-            assert np.array_equal(unpack(passed, 8, len(line)), line), "the vertical chain changed the line"
-            for tap in taps:
-                await self.step(capture=0, w_row_n=pack([~int(tap)], 8))
+            await self.step(v_en=1, v_in=pack(line, 8), clear=0, go=0, halo_en=0, halo_out=0)
+            await self.step(v_en=0, capture=1, **self.halo_at(1))
+            for now, tap in enumerate(taps, 2):
+                await self.step(capture=0, w_row_n=pack([~int(tap)], 8), **self.halo_at(now))
             for _ in range(latency - 1):
-                await self.step(w_row_n=NO_TAP)
-            await self.step(w_row_n=NO_TAP, clear=self.all, used=1)
-            (d,) = await self.step("d", clear=0)
+                await self.step(w_row_n=NO_TAP, halo_en=0, halo_out=0)
+            await self.step(w_row_n=NO_TAP, clear=self.all, used=1, halo_en=0, halo_out=0)
+            d, passed = await self.step("d", "v", clear=0)
+            assert np.array_equal(unpack(passed, 8, len(line)), line), "the vertical chain changed the line"
             assert np.array_equal(unpack(d, 32, self.cols), expected), f"{unpack(d, 32, self.cols)} != {expected}"
 
     async def multiply(self) -> None:

@@ -16,7 +16,9 @@ __all__ = ["ArrayFacts", "Link", "array_facts"]
 Place = tuple[int, int]
 """Row and column; halo registers have negative columns, the one beside column 0 is -1."""
 
-_HALO = re.compile(r"^(?P<row>.*)\.halo_(?P<chain>[hv])(?P<index>\d+)$")
+_HALO = re.compile(r"^(?P<row>.*)\.halo(?P<index>\d+)$")
+_GATES = ("$mux", "$pmux", "$and", "$or", "$not")
+_DATA = ("a", "w")  # ports of an array; others choose between data
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +29,7 @@ class Link:
     ----------
     kind
         ``h``, ``v`` or ``d``: to that register from the neighbour's, or from an edge; ``w_row``: the broadcast tap;
-        ``capture``: from `v` to `h` of a halo register; ``out``: from ``d`` to the array's results.
+        ``out``: from ``d`` to the array's results.
     source, target
         Places, or (edge's lane,) with :attr:`edge`.
     registers
@@ -73,7 +75,7 @@ class _Reader:
         self.pes = [name for name, kind in module.instances.items() if kind == "rowcast_pe"]
 
     def drivers(self, pe: str, port: str) -> set[Source]:
-        return self.module.sources(self.module.bits(pe, port)[0], stops="halo_")
+        return self.module.sources(self.module.bits(pe, port)[0], stops="halo", through=_GATES)
 
     def places(self) -> dict[str, Place]:
         """Return where each PE is: as many links below the top and right of the left edge as lead to it."""
@@ -101,23 +103,23 @@ def array_facts(config: AcceleratorConfig) -> ArrayFacts:
     places = reader.places()
     rows = {pe.rpartition(".")[0]: row for pe, (row, _) in places.items()}
     halo: dict[str, Place] = {}
-    for net in module.nets("halo_h"):
-        match = _HALO.match(net)
-        assert match is not None
-        halo[net] = (rows[match["row"]], int(match["index"]) - config.halo)
+    for net in module.nets("halo"):
+        if match := _HALO.match(net):
+            halo[net] = (rows[match["row"]], int(match["index"]) - config.halo)
     links: set[Link] = set()
 
     def link(kind: str, source: Source, target: Place, width: int) -> None:
         if source.cell is None:
-            links.add(Link(kind, None, target, source.registers, source.index // width))
+            lane = source.index // width
+            # Pixels left of column 0 share registers of the skew with columns, which take theirs in the other mode.
+            if source.port in _DATA and (kind != "v" or lane == config.halo + target[1]):
+                links.add(Link(kind, None, target, source.registers, lane))
         elif source.cell in places:
             links.add(Link(kind, places[source.cell], target, source.registers))
         else:
-            match = _HALO.match(source.cell)
-            assert match is not None, source
-            origin = (rows[match["row"]], int(match["index"]) - config.halo)
-            if origin != target or match["chain"] != kind:  # a register that keeps its value is no link
-                links.add(Link("capture" if origin == target else kind, origin, target, source.registers))
+            origin = halo[source.cell]
+            if origin != target:  # a register that keeps its value is no link
+                links.add(Link(kind, origin, target, source.registers))
 
     for pe, place in places.items():
         for kind, width in (("h", PIXEL), ("v", PIXEL), ("d", NUMERICS.acc_width)):
@@ -127,9 +129,8 @@ def array_facts(config: AcceleratorConfig) -> ArrayFacts:
             for source in reader.drivers(pe, "w_row_n"):
                 link("w_row", source, place, PIXEL)
     for net, place in halo.items():
-        for kind, name in (("h", net), ("v", net.replace("halo_h", "halo_v"))):
-            for source in module.register_sources(name, stops="halo_"):
-                link(kind, source, place, PIXEL)
+        for source in module.register_sources(net, stops="halo", through=_GATES):
+            link("v", source, place, PIXEL)
     for lane in range(config.cols):
         for source in module.sources(module.ports["out"][1][lane * NUMERICS.acc_width]):
             assert source.cell in places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.pictures.array_facts import ArrayFacts, Link
-from sim.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, RED, arrow, box, canvas, legend
+from sim.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, arrow, box, canvas, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ _PE = 1.1
 _HALO = 0.62
 _PITCH = 1.9
 _REGISTER = 0.17
-_COLOURS = {"h": RED, "v": BLUE, "d": GREEN, "w_row": ORANGE, "capture": PURPLE, "out": GREEN}
+_COLOURS = {"h": RED, "v": BLUE, "d": GREEN, "w_row": ORANGE, "out": GREEN}
 
 
 class _Plan:
@@ -29,15 +29,15 @@ class _Plan:
         self.skew = (self.rows - 1) * 1.6 * _REGISTER
         self.halo_left = 1.5 + self.skew
         self.left = self.halo_left + self.halo * 1.05 + 0.75
-        self.top = 1.5 + (self.cols - 1) * 1.6 * _REGISTER
+        self.top = 1.5 + max(self.cols - 1, self.halo) * 1.6 * _REGISTER
         self.bottom = self.top + (self.rows - 1) * _PITCH + _PE
         self.right = self.left + (self.cols - 1) * _PITCH + _PE
         self.width = self.right + 0.6
         self.height = self.bottom + 1.5 + (self.cols - 1) * 1.6 * _REGISTER + 2.35
 
     def labelled(self, link: Link) -> bool:
-        """Whether a link at the top or bottom edge is the one with its lane's label: there are two with ST-OS."""
-        return not link.registers or not self.stos
+        """Whether a link at the top or bottom edge is the one with its lane's label: a column has two with ST-OS."""
+        return not link.registers or not self.stos or (link.target is not None and link.target[1] < 0)
 
     def corner(self, place: tuple[int, int]) -> tuple[float, float]:
         row, column = place
@@ -66,9 +66,11 @@ def _horizontal(axes: Axes, plan: _Plan, link: Link) -> None:
         axes.text(0.65, level, f"w[{link.lane}]", ha="right", va="center", fontsize=8, color=INK)
         return
     from_x, _ = plan.corner(link.source)
-    size = _HALO if link.source[1] < 0 else _PE
-    level = y + (_PE - _HALO / 2 if link.source[1] < 0 and link.target[1] >= 0 else size / 2)
-    arrow(axes, [(from_x + size, level), (x, level)], RED)
+    if link.source[1] < 0:  # over the boxes between
+        across, level = from_x + 0.8 * _HALO, y + 0.36
+        arrow(axes, [(across, y + _PE - _HALO), (across, level), (x, level)], RED)
+        return
+    arrow(axes, [(from_x + _PE, y + _PE / 2), (x, y + _PE / 2)], RED)
 
 
 def _vertical(axes: Axes, plan: _Plan, link: Link) -> None:
@@ -83,7 +85,7 @@ def _vertical(axes: Axes, plan: _Plan, link: Link) -> None:
         arrow(axes, [(across, from_y + size), (across, y)], colour)
         return
     skewed = link.registers > 0
-    shift = 0.24 if skewed else 0.0
+    shift = 0.24 if skewed and link.target[1] >= 0 else 0.0
     points = [(across, 0.7), (across + shift, 0.95), (across + shift, y - 0.4), (across, y - 0.2), (across, y)]
     arrow(axes, points, colour)
     _registers(axes, (across + shift, 1.05), link.registers, colour, down=True)
@@ -125,7 +127,7 @@ def array_figure(facts: ArrayFacts) -> Figure:
         row, column = place
         box(axes, plan.corner(place), (_PE, _PE), f"PE\n{row},{column}", fill=PALE, fontsize=8)
     for place in facts.halo:
-        box(axes, plan.corner(place), (_HALO, _HALO), "h v", fill="white", edge=GREY, fontsize=7)
+        box(axes, plan.corner(place), (_HALO, _HALO), "v", fill="white", edge=GREY, fontsize=7)
     for link in facts.links:
         if link.kind == "h":
             _horizontal(axes, plan, link)
@@ -139,8 +141,8 @@ def array_figure(facts: ArrayFacts) -> Figure:
         entries += [(BLUE, "v: activations (GEMM, skewed), or lines being loaded (ST-OS), move down")]
         entries += [(GREEN, "d: finished sums drain down; GEMM's are deskewed")]
         entries += [(ORANGE, "w_row: one tap for all PEs of a row (ST-OS)")]
-        note = "small squares: registers of skew and deskew, which ST-OS passes by"
-        note += "; h v: halo registers, without multiplier" if facts.halo else ""
+        note = "small squares: registers of skew and deskew, which columns of ST-OS pass by"
+        note += "; v alone: halo registers" if facts.halo else ""
     else:
         entries = [(RED, "h: weights move right"), (BLUE, "v: activations move down")]
         entries += [(GREEN, "d: finished sums drain down")]

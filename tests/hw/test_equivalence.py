@@ -44,7 +44,7 @@ def test_other_modes_differ(tied: dict[str, int], signal: str) -> None:
 
 def test_a_row_that_takes_its_halo_differs() -> None:
     plain, stos = Row(2, 0, stos=False, pipeline_mac=False), Row(2, 2, stos=True, pipeline_mac=False)
-    proof = prove(plain, stos, "row", tied={**GEMM, "stos": 1})
+    proof = prove(plain, stos, "row", tied={**GEMM, "halo_out": 1})
     assert not proof.holds
     assert "pe0.h" in proof.differing
 

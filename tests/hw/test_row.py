@@ -30,7 +30,10 @@ def pixels(rng: random.Random, count: int) -> list[int]:
 
 @SHAPES
 def test_captured_window_shifts_under_the_taps(cols: int, halo: int, pipeline: bool) -> None:
-    """Tap t meets register halo + j - t in column j; the next line is loaded meanwhile and captured on the last tap."""
+    """Tap t meets pixel halo + j - t in column j; the next line is loaded meanwhile and captured on the last tap.
+
+    Halo register k runs halo - k cycles late: its pixel of a line, its enable, and its turn after a capture.
+    """
     rng = random.Random(cols)
     dut = Row(cols, halo, stos=True, pipeline_mac=pipeline)
     taps = halo + 1
@@ -43,15 +46,19 @@ def test_captured_window_shifts_under_the_taps(cols: int, halo: int, pipeline: b
 
     async def bench(ctx) -> None:
         all_cols = (1 << cols) - 1
-        ctx.set(dut.stos, 1)
         ctx.set(dut.use_taps, all_cols)
         ctx.set(dut.used, 1)
         ctx.set(dut.go, all_cols)
         for cycle in range(2 + taps * len(lines) + latency):
-            ctx.set(dut.h_in, rng.randint(-128, 127))  # GEMM's weight: not for this mode
             loading = captures.get(cycle + 1)
             ctx.set(dut.v_en, loading is not None)
-            ctx.set(dut.v_in, pixels(rng, halo + cols) if loading is None else lines[loading])
+            fed = pixels(rng, halo + cols)
+            fed[halo:] = fed[halo:] if loading is None else lines[loading][halo:]
+            late = [captures.get(cycle + 1 - (halo - k)) for k in range(halo)]
+            fed[:halo] = [fed[k] if line is None else lines[line][k] for k, line in enumerate(late)]
+            ctx.set(dut.v_in, fed)
+            ctx.set(dut.halo_en, sum((line is not None) << k for k, line in enumerate(late)))
+            ctx.set(dut.halo_out, sum((cycle - (halo - k) in captures) << k for k in range(halo)))
             ctx.set(dut.capture, cycle in captures)
             line, tap = divmod(cycle - 2, taps)
             ctx.set(dut.w_row_n, ~weights[line][tap] & 0xFF if 0 <= line < len(lines) else NO_TAP)
@@ -86,6 +93,7 @@ def test_gemm_weights_move_right_and_lines_down(cols: int, halo: int, pipeline: 
         fed = [0] * (halo + cols)
         if stos:
             ctx.set(dut.v_en, 1)
+            ctx.set(dut.halo_en, (1 << halo) - 1)
             ctx.set(dut.w_row_n, NO_TAP)
         ctx.set(dut.used, 1)
         for cycle in range(depth + cols + delay):

@@ -49,12 +49,10 @@ def test_the_array_has_all_pes_and_links(config: AcceleratorConfig) -> None:
     assert found.pes == tuple(np.ndindex(rows, cols))
     assert found.halo == tuple((row, column) for row in range(rows) for column in range(-halo, 0))
     links = {
-        "h": rows * cols
-        + rows * halo,  # from the left neighbour or the weight; the halo's into each other and column 0
+        "h": rows * cols + rows * halo,  # from the left neighbour or the weight; the halo's into column 0
         "v": rows * (cols + halo) + (cols - 1) * config.stos,  # to the top row both skewed and directly
         "d": (rows - 1) * cols,
         "w_row": rows * cols * config.stos,
-        "capture": rows * halo,
         "out": cols + (cols - 1) * config.stos,
     }
     assert found.count() == Counter({kind: count for kind, count in links.items() if count})
@@ -62,19 +60,22 @@ def test_the_array_has_all_pes_and_links(config: AcceleratorConfig) -> None:
     assert {(link.target, link.lane) for link in by["w_row"]} == {(pe, pe[0]) for pe in found.pes if config.stos}
     edges = {(link.lane, link.registers) for link in by["h"] if link.source is None}
     assert edges == {(row, row) for row in range(rows)}  # GEMM's skew
+    late = {(link.target[1], link.registers) for link in by["v"] if link.source is None and link.target[1] < 0}
+    assert late == {(-distance, distance) for distance in range(1, halo + 1)}
     skewed = {(link.lane, link.registers) for link in by["out"] if link.registers}
     assert skewed == {(column, cols - 1 - column) for column in range(cols - 1)}
     for link in found.links:
         if link.source is not None and link.target is not None:
             step = tuple(np.subtract(link.target, link.source))
-            assert step == {"h": (0, 1), "v": (1, 0), "d": (1, 0), "capture": (0, 0)}[link.kind]
+            across = max(1, -link.source[1])  # from any halo register to column 0
+            assert step == {"h": (0, across), "v": (1, 0), "d": (1, 0)}[link.kind]
 
 
 def test_the_drawing_of_the_array_has_a_box_for_each_of_its_registers() -> None:
     found = facts("array")
     figure = array_figure(found)
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts].count("h v") == len(found.halo)
+    assert [text.get_text() for text in axes.texts].count("v") == len(found.halo)
     assert {text.get_text() for text in axes.texts} >= {f"PE\n{row},{column}" for row, column in found.pes}
     registers = sum(link.registers for link in found.links)
     assert len(axes.patches) == len(found.pes) + len(found.halo) + registers
