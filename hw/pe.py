@@ -95,7 +95,8 @@ class PE(Component):
             m.d.sync += [h.eq(self.h_in), v.eq(self.v_in)]
 
         product = Signal(signed(16), reset_less=True)
-        (m.d.sync if self.pipeline_mac else m.d.comb).__iadd__(product.eq(h * operand))
+        # Booth recodes the second factor: the one that comes straight from its register, not by way of the gate above.
+        (m.d.sync if self.pipeline_mac else m.d.comb).__iadd__(product.eq(operand * h))
         m.d.sync += acc.eq(Mux(self.clear, 0, acc) + product)
 
         take, keep = Signal(), Signal()
