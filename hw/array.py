@@ -227,7 +227,7 @@ class Array(Component):
 
 
 def _skewed(lane: int, stos: Value, vector: Value, halo: int) -> ValueLike:
-    """Return what comes `lane` cycles late: GEMM's column `lane`, or the pixel as many places left of ST-OS's columns."""
+    """Return what comes `lane` cycles late: GEMM's column `lane`, or the pixel that far left of ST-OS's columns."""
     left = vector.word_select(halo - lane, PIXEL) if 1 <= lane <= halo else None
     if PIXEL * (halo + lane) >= len(vector):
         assert left is not None
