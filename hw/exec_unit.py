@@ -17,7 +17,7 @@ from hw.result_writer import ResultWriter
 from hw.select import select
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import EXEC, EXEC_LIMITS, Activation, Mode, ResidualOp
+from hw.spec.isa import EXEC, EXEC_LIMITS, Mode, ResidualOp
 from hw.stos_sequencer import StosSequencer
 from hw.token_queue import IN_FLIGHT_DEPTH
 
@@ -108,7 +108,6 @@ class ExecUnit(Component):
             below = (cfg[name] < low) if low else Const(0)
             faults.append((below if high is None else below | (cfg[name] > high), cfg[name]))
         faults.append((gemm & ~cfg.depthwise & (cfg.cin == 0), cfg.cin))
-        faults.append(((cfg.act != Activation.NONE) & (cfg.res == ResidualOp.SCALE), cfg.act))
         packed = cfg.seg != 0
         masked = packed & ((cfg.seg_gap != 0) | (cfg.seg_missing != 0))
         faults += [(~packed & (cfg[name] != 0), cfg[name]) for name in ("fold", "seg_gap", "seg_missing")]

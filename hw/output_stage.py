@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,21 +41,24 @@ class OutputLane(wiring.Component):
     t + 1   t + 1, 2   multiply                                  mult
     t + 2   t + 3, 4   shift                                     shift
     t + 2   t + 5      round, saturate to mid_width
-    t + 3   t + 4, 5   multiply the residual                     residual, res_zp, res_mult
-    t + 3   t + 7      add the residual
-    t + 4   t + 8      saturate to factor_width                  scaled
-    t + 4   t + 9      second factor                             offset, factor, margin, fixed
-    t + 5   t + 10     multiply the two factors, or pass
-    t + 6   t + 11,12  post shift                                post_shift
-    t + 6   t + 13     zero point, clamp                         out_zp, q_lo, q_hi
+    t + 3   t + 4      subtract the residual's zero point        residual, res_zp
+    t + 3   t + 6      choose its factor                         res_mult, gated, half
+    t + 3   t + 7, 8   multiply the residual
+    t + 3   t + 9      add the residual
+    t + 4   t + 10     round or saturate to factor_width         curved, halved
+    t + 4   t + 11     second factor                             offset, limit, margin, fixed
+    t + 5   t + 12     multiply the two factors, or pass
+    t + 6   t + 13,14  post shift                                post_shift
+    t + 6   t + 15     zero point, clamp                         out_zp, q_lo, q_hi
     ======  =========  ========================================  ============================
 
     ``q`` is valid in cycle t + LATENCY.  Registers have no reset.
 
-    H-swish and channel gate share a multiplier: with u the sum after the residual, the result before the post shift is
+    Residual and channel gate share a multiplier, the sum's or the sum's place being its other factor.  H-swish has one
+    of its own: with u the sum after the residual, or the product with the gate, the result before the post shift is
 
-    * ``scaled`` = 0: u
-    * ``scaled`` = 1: sat(u) * factor if ``fixed``, else sat(u) * clamp(sat(u) + offset, 0, factor)
+    * ``curved`` = 0: u
+    * ``curved`` = 1: w * clamp(w + offset, 0, limit), where w is u rounded by gate_bits if ``halved``, else saturated
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ class OutputLane(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 7 more if pipelined.
+        7, and 9 more if pipelined.
     STAGES : dict
         Cycles from the accumulator to other inputs.
 
@@ -75,13 +78,15 @@ class OutputLane(wiring.Component):
     -------
     acc, bias, mult, shift, residual, res_zp, res_mult, post_shift, out_zp, q_lo, q_hi : In
         As in isa.EXEC.  Without residual res_mult must be 0; q_lo <= q_hi.
-    scaled, fixed : In(1)
+    gated : In(1)
+        The residual is a gate: the sum, saturated to factor_width, is its factor, and nothing is added.
+    curved, half, halved, fixed : In(1)
+        H-swish; of a gated sum (the product then needs half of its new unit added, and is shifted); no h-swish (with
+        a limit of 0 that keeps the multiplier still).
     offset : In(numerics.offset_width)
-    factor : In(signed(numerics.limit_width + 1))
-        Constant factor, or upper bound of the variable one.  Without ``scaled``, 0 with ``fixed`` keeps the multiplier
-        still.
+    limit : In(numerics.limit_width)
     margin : In(signed(max(numerics.limit_width, numerics.offset_width) + 1))
-        Of a variable factor, its bound less the offset.
+        The limit less the offset.
     q : Out(signed(8))
     """
 
@@ -90,17 +95,17 @@ class OutputLane(wiring.Component):
 
     def __init__(self, numerics: Numerics = NUMERICS, *, pipeline: bool = False) -> None:
         self.numerics, self.pipeline = numerics, pipeline
-        self.LATENCY = OutputLane.LATENCY + 7 * pipeline
+        self.LATENCY = OutputLane.LATENCY + 9 * pipeline
         self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
         self.STAGES = {
             "bias": 0,
             "mult": 1,
             "res_zp": self.RESIDUAL_STAGE,
-            "res_mult": self.RESIDUAL_STAGE + pipeline,
+            **dict.fromkeys(("res_mult", "gated", "half"), 6 if pipeline else 3),
             "shift": 3 if pipeline else 2,
-            "scaled": 8 if pipeline else 4,
-            **dict.fromkeys(("offset", "factor", "margin", "fixed"), 9 if pipeline else 4),
-            "post_shift": 11 if pipeline else 6,
+            **dict.fromkeys(("curved", "halved"), 10 if pipeline else 4),
+            **dict.fromkeys(("offset", "limit", "margin", "fixed"), 11 if pipeline else 4),
+            "post_shift": 13 if pipeline else 6,
             **dict.fromkeys(("out_zp", "q_lo", "q_hi"), self.LATENCY - 1),
         }
         settings = ("res_zp", "res_mult", "post_shift", "out_zp", "q_lo", "q_hi")
@@ -111,11 +116,10 @@ class OutputLane(wiring.Component):
                 "mult": In(numerics.mult_width),
                 "shift": In(numerics.shift_width),
                 "residual": In(signed(8)),
-                "scaled": In(1),
                 "offset": In(numerics.offset_width),
-                "factor": In(signed(numerics.limit_width + 1)),
+                "limit": In(numerics.limit_width),
                 "margin": In(signed(max(numerics.limit_width, numerics.offset_width) + 1)),
-                "fixed": In(1),
+                **dict.fromkeys(("gated", "curved", "half", "halved", "fixed"), In(1)),
                 **{name: In(_EXEC[name].shape) for name in settings},
                 "q": Out(signed(8)),
             }
@@ -135,36 +139,35 @@ class OutputLane(wiring.Component):
             requantise.shift.eq(self.shift),
         ]
 
+        # --- residual: added, or a gate, multiplied; its product is then to be rounded if h-swish follows
         stage = int(self.pipeline)
-        difference = delayed(m, self.residual - self.res_zp, stage, name="difference")[-1]
-        addend = delayed(m, difference * self.res_mult, 2 * stage, name="addend")[-1]
-        mid = delayed(m, requantise.mid, stage, name="mid")[-1]  # as late as the residual
-        summed = Signal((mid + addend).shape(), reset_less=True)
-        m.d.sync += summed.eq(mid + addend)
+        width, point = numerics.factor_width, numerics.gate_bits
+        difference = delayed(m, self.residual - self.res_zp, 3 * stage, name="difference")[-1]
+        chosen = Mux(self.gated, _saturate(m, requantise.mid, width, "sum"), self.res_mult)
+        other = delayed(m, chosen, stage, name="other")[-1]
+        addend = delayed(m, difference * other, 2 * stage, name="addend")[-1]
+        place = Mux(self.gated, self.half << (point - 1), requantise.mid)
+        base = delayed(m, place, 3 * stage, name="base")[-1]  # as late as the residual
+        summed = Signal(signed(1 + max(9 + numerics.mult_width, numerics.mid_width)), reset_less=True)
+        m.d.sync += summed.eq(base + addend)
 
         # --- two factors; the first one's register holds the whole sum if it only passes
-        width = numerics.factor_width
-        saturated = Signal(signed(width))
-        overflow = Signal()
-        largest = (1 << (width - 1)) - 1
-        top = summed[width - 1 :]
-        m.d.comb += [
-            overflow.eq(~top.all() & top.any()),
-            saturated.eq(Mux(overflow, Mux(summed[-1], -largest - 1, largest), summed)),
-        ]
-        passed = delayed(m, Mux(self.scaled, saturated, summed), stage, name="passed")[-1]
-        scaled = delayed(m, self.scaled, 1 + stage, name="scaled")[-1]
+        tie = ~summed[:point].any()
+        rounded = Cat(summed[point] & ~tie, summed[point + 1 : point + width]).as_signed()
+        argument = Signal(signed(width))
+        m.d.comb += argument.eq(Mux(self.halved, rounded, _saturate(m, summed, width, "total")))
+        passed = delayed(m, Mux(self.curved, argument, summed), stage, name="passed")[-1]
+        curved = delayed(m, self.curved, 1 + stage, name="curved")[-1]
         if self.pipeline:
-            saturated = passed[:width].as_signed()
-        moved = Signal((saturated + self.offset).shape())
+            argument = passed[:width].as_signed()
+        moved = Signal((argument + self.offset).shape())
         above = Signal()
-        m.d.comb += [moved.eq(saturated + self.offset), above.eq(self.fixed | (saturated > self.margin))]
+        m.d.comb += [moved.eq(argument + self.offset), above.eq(self.fixed | (argument > self.margin))]
         first = Signal(summed.shape(), reset_less=True)
-        second = Signal(self.factor.shape(), reset_less=True)
-        m.d.sync += [first.eq(passed), second.eq(Mux(above, self.factor, Mux(moved < 0, 0, moved)))]
-        # The factors' ends are not both at their most negative, so the product needs no bit for that.
+        second = Signal(self.limit.shape(), reset_less=True)
+        m.d.sync += [first.eq(passed), second.eq(Mux(above, self.limit, Mux(moved < 0, 0, moved)))]
         value = Signal(signed(width + numerics.limit_width), reset_less=True)
-        m.d.sync += value.eq(Mux(scaled, first[:width].as_signed() * second, first))
+        m.d.sync += value.eq(Mux(curved, first[:width].as_signed() * second, first))
 
         m.submodules.post = post = RoundShift(len(value), numerics.post_width, pipeline=self.pipeline)
         m.submodules.clamp = clamp = ZeroPointClamp(len(value))
@@ -181,6 +184,18 @@ class OutputLane(wiring.Component):
         ]
         m.d.sync += q.eq(clamp.q)
         return m
+
+
+def _saturate(m: Module, value: Signal, width: int, name: str) -> Signal:
+    """Return a signed value clamped to `width` bits."""
+    saturated, overflow = Signal(signed(width), name=name), Signal(name=f"{name}_overflow")
+    largest = (1 << (width - 1)) - 1
+    top = value[width - 1 :]
+    m.d.comb += [
+        overflow.eq(~top.all() & top.any()),
+        saturated.eq(Mux(overflow, Mux(value[-1], -largest - 1, largest), value)),
+    ]
+    return saturated
 
 
 class OutputStage(wiring.Component):
@@ -201,7 +216,7 @@ class OutputStage(wiring.Component):
     Attributes
     ----------
     LATENCY : int
-        7, and 7 more if pipelined.
+        7, and 9 more if pipelined.
 
     Members
     -------
@@ -211,7 +226,6 @@ class OutputStage(wiring.Component):
     param : In(PARAM_LAYOUT)
         The channel's bias, multiplier and shift.
     cfg : In(output_config())
-        HSWISH together with SCALE is illegal.
     residual : In, `lanes` signed bytes
         Second operand, sampled RESIDUAL_STAGE cycles after ``valid``; SCALE takes lane 0 for all lanes, NONE none.
     out_valid : Out(1)
@@ -228,7 +242,7 @@ class OutputStage(wiring.Component):
             raise ValueError(f"an output stage has at least 1 lane, not {lanes}")
         self.lanes, self.numerics, self.pipeline = lanes, numerics, pipeline
         self.RESIDUAL_STAGE = OutputLane.RESIDUAL_STAGE + pipeline
-        self.LATENCY = OutputLane.LATENCY + 7 * pipeline
+        self.LATENCY = OutputLane.LATENCY + 9 * pipeline
         super().__init__(
             {
                 "valid": In(1),
@@ -252,16 +266,24 @@ class OutputStage(wiring.Component):
         cfg = self.cfg
         lanes = [shared(platform, OutputLane, self.numerics, pipeline=self.pipeline) for _ in range(self.lanes)]
         stages = lanes[0].STAGES
-        hswish, scale = Signal(), Signal()
-        m.d.comb += [hswish.eq(cfg.act == Activation.HSWISH), scale.eq(cfg.res == ResidualOp.SCALE)]
+        hswish, scale, both = Signal(), Signal(), Signal()
+        m.d.comb += [
+            hswish.eq(cfg.act == Activation.HSWISH),
+            scale.eq(cfg.res == ResidualOp.SCALE),
+            both.eq(hswish & scale),
+        ]
         carried = {
             "bias": self.param.bias,
             "mult": self.param.mult,
             "shift": self.param.shift,
             "res_zp": cfg.res_zp,
             "res_mult": Mux(cfg.res == ResidualOp.ADD, cfg.res_mult, 0),
-            "scaled": hswish | scale,
+            "gated": scale,
+            "half": both,
+            "halved": both,
+            "curved": hswish,
             "offset": cfg.act_offset,
+            "limit": Mux(hswish, cfg.act_limit, 0),
             "fixed": ~hswish,
             "post_shift": cfg.post_shift,
             "out_zp": cfg.out_zp,
@@ -270,23 +292,17 @@ class OutputStage(wiring.Component):
         }
         chains = {name: delayed(m, value, stages[name], name=name) for name, value in carried.items()}
         common = {name: chain[-1] for name, chain in chains.items()}
-
-        # The gate is known when the residual byte is; the factor's register is the next one.
-        before = stages["factor"] - 1
-        gate = delayed(m, self.residual[0] - common["res_zp"], before - self.RESIDUAL_STAGE, name="gate")[-1]
-        limit = delayed(m, Mux(hswish, cfg.act_limit, 0), before, name="limit")[-1]
-        gated = delayed(m, scale, before, name="gated")[-1]
-        factor = Signal(signed(self.numerics.limit_width + 1), reset_less=True)
         margin = Signal(lanes[0].margin.shape(), reset_less=True)
-        m.d.sync += [factor.eq(Mux(gated, gate, limit)), margin.eq(limit - chains["offset"][-2])]
-        common |= {"factor": factor, "margin": margin}
+        m.d.sync += margin.eq(chains["limit"][-2] - chains["offset"][-2])
+        common["margin"] = margin
 
+        gate = chains["gated"][self.RESIDUAL_STAGE]
         for index, lane in enumerate(lanes):
             m.submodules[f"lane{index}"] = lane
             m.d.comb += [getattr(lane, name).eq(value) for name, value in common.items()]
             m.d.comb += [
                 lane.acc.eq(self.acc[index]),
-                lane.residual.eq(self.residual[index]),
+                lane.residual.eq(Mux(gate, self.residual[0], self.residual[index])),
                 self.q[index].eq(lane.q),
             ]
         return m

@@ -29,7 +29,7 @@ _MAXIMUM = {field.name: field.maximum for field in EXEC.fields}
 def random_operation(draw: Draw) -> tuple[ResidualOp, Activation, int]:
     """Draw ``res``, ``act`` and ``gap`` that may stand together."""
     res = draw.pick((ResidualOp.NONE, ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE))
-    act = Activation.HSWISH if res != ResidualOp.SCALE and draw.chance(0.3) else Activation.NONE
+    act = Activation.HSWISH if draw.chance(0.3) else Activation.NONE
     gap = draw.chance(0.2)
     if gap and res == ResidualOp.NONE and draw.chance(0.6):
         res = ResidualOp.POOL
@@ -52,16 +52,18 @@ def random_stage(
     res, act, gap
         The fields of these names.
     """
-    product = res == ResidualOp.SCALE or act == Activation.HSWISH
+    gated, curved = res == ResidualOp.SCALE, act == Activation.HSWISH
+    product = gated or curved
     fraction = draw.between(0, 15) if res == ResidualOp.ADD else draw.between(0, 1) * draw.between(0, 4)
     if product:
         fraction = draw.between(0, 8)
     params = _params(draw, shape, fraction)
     # h-swish: the number 6 about as large as the results, and 3 mostly half of it.
-    limit = min(int(_RESULT * 2.0**fraction * draw.rng.uniform(0.2, 2)), _MAXIMUM["act_limit"])
+    share = _PIXEL / (1 << NUMERICS.gate_bits) if gated else 1.0  # what a gate leaves of them
+    limit = min(int(_RESULT * share * 2.0**fraction * draw.rng.uniform(0.2, 2)), _MAXIMUM["act_limit"])
     offset = limit // 2 if draw.chance(0.7) else draw.between(0, limit)
     # A product's other factor takes its share of the shift.
-    factor = limit if act == Activation.HSWISH else _PIXEL
+    factor = limit * share if curved else _PIXEL
     bits = round(math.log2(factor + 1)) + draw.between(-2, 2) if product else 0
     narrow = draw.chance(0.4)
     pixels = shape.out_h * shape.out_w

@@ -39,7 +39,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 5
+ISA_VERSION = 6
 INSTRUCTION_BYTES = 64
 TOKEN_MAX = 255
 """Tokens one queue may have given another and not seen taken; one more is TOKEN_OVERFLOW.
@@ -201,7 +201,7 @@ EXEC = FieldTable(
         Field("q_lo", 8, "lower clamp bound", signed=True),
         Field("q_hi", 8, "upper clamp bound", signed=True),
         Field("post_shift", 5, "fraction bits left by the channel shift, and by a product, rounded away at the end"),
-        Field("act", 2, "Activation; not together with res = SCALE"),
+        Field("act", 2, "Activation"),
         Field("act_offset", 15, "HSWISH: the number 3 in the units of the channel shift's result"),
         Field("act_limit", 16, "HSWISH: the number 6 in the same units"),
         Field("res", 2, "ResidualOp: NONE, ADD, SCALE, or, only with gap, POOL"),
@@ -266,10 +266,11 @@ EXEC = FieldTable(
                     v = sat24(rshift_round((acc + bias) * mult, shift))
                     if res == ADD:
                         v += (ACT[res_base + c*out_cs + y*out_pitch + x] - res_zp) * res_mult
-                    if act == HSWISH:
-                        v = sat16(v) * clamp(sat16(v) + act_offset, 0, act_limit)
                     if res == SCALE:
                         v = sat16(v) * (ACT[res_base + c] - res_zp)
+                    if act == HSWISH:
+                        w = rshift_round(v, 8) if res == SCALE else sat16(v)
+                        v = w * clamp(w + act_offset, 0, act_limit)
                     q = clamp(rshift_round(v, post_shift) + out_zp, q_lo, q_hi)
                     in_gap = seg and x % seg >= seg - seg_gap
                     missing = seg and y >= out_h - seg_missing and x >= out_w - seg

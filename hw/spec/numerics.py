@@ -19,9 +19,11 @@ All rounding is to nearest, ties to even, which is also what PyTorch's ``quantiz
 In formulas, of an accumulator::
 
     t = sat24(rshift_round((acc + bias) * mult, shift))            mult, shift per output channel
-    u = t + (r - res_zp) * res_mult                                only with a residual operand r
-    v = sat16(u) * clamp(sat16(u) + act_offset, 0, act_limit)      h-swish;  v = sat16(u) * (gate - res_zp) with a gate
-    q = clamp(rshift_round(v, post_shift) + out_zp, q_lo, q_hi)    neither: v = u
+    u = t + (r - res_zp) * res_mult                                with a residual operand r
+    u = sat16(t) * (gate - res_zp)                                 with a gate;  neither: u = t
+    w = sat16(u)                                                   with a gate: w = rshift_round(u, 8)
+    v = w * clamp(w + act_offset, 0, act_limit)                    h-swish;  else v = u
+    q = clamp(rshift_round(v, post_shift) + out_zp, q_lo, q_hi)
 
 With t alone ``post_shift`` is 0 and this is the textbook ``clamp(rshift_round(acc*mult, shift) + zp, lo, hi)``.
 """
@@ -104,6 +106,8 @@ class Numerics:
         Signed, saturated intermediate after the per-channel shift.
     factor_width
         Signed, saturated factor of an h-swish or gate product.
+    gate_bits
+        Bits rounded off a gate product in front of h-swish; the gate's magnitude has no more, so factor_width holds it.
     offset_width, limit_width
         Unsigned constants of h-swish.
     post_width
@@ -118,6 +122,7 @@ class Numerics:
     shift_width: int = 6
     mid_width: int = 24
     factor_width: int = 16
+    gate_bits: int = 8
     offset_width: int = 15
     limit_width: int = 16
     post_width: int = 5
@@ -175,10 +180,10 @@ class Numerics:
         QuantRangeError
             If accumulator plus bias exceeds `acc_width`.
         ValueError
-            If there is a gate together with a residual or h-swish: they share an operand and a multiplier.
+            If there is a gate together with a residual: they share an operand and a multiplier.
         """
-        if gate is not None and (residual is not None or hswish is not None):
-            raise ValueError("a gate excludes a residual and h-swish")
+        if gate is not None and residual is not None:
+            raise ValueError("a gate excludes a residual")
         total = np.asarray(acc, np.int64) + np.asarray(bias, np.int64)
         self.check_accumulator(total)
         mid = self.saturate(rshift_round(total * np.asarray(mult, np.int64), shift), self.mid_width)
@@ -186,8 +191,10 @@ class Numerics:
             mid = mid + (np.asarray(residual, np.int64) - res_zp) * res_mult
         if gate is not None:
             mid = self.saturate(mid, self.factor_width) * (np.asarray(gate, np.int64) - res_zp)
-        elif hswish is not None:
+        if hswish is not None:
             offset, limit = hswish
+            if gate is not None:
+                mid = rshift_round(mid, self.gate_bits)
             factor = self.saturate(mid, self.factor_width)
             mid = factor * np.clip(factor + offset, 0, limit)
         out = rshift_round(mid, post_shift) + out_zp

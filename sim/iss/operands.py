@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
-from hw.spec.isa import EXEC_LIMITS, Activation, Instruction, Mode, ResidualOp
+from hw.spec.isa import EXEC_LIMITS, Instruction, Mode, ResidualOp
 from sim.iss.machine import Block, FaultError, UndefinedUseError
 
 __all__ = ["Operands", "Part", "Window", "operands"]
@@ -181,7 +181,7 @@ def _lines_read(source: Block, rows: Window, stride: int, kernel: int) -> tuple[
 
 def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
     """Raise BAD_FIELD for the first illegal field, in the order in which the hardware looks at them."""
-    mode, act, res = instruction["mode"], instruction["act"], instruction["res"]
+    mode, res = instruction["mode"], instruction["res"]
     name_of = f"mode={Mode(mode).name if mode in set(Mode) else mode}"
     if mode in (Mode.STOS_CH, Mode.STOS_LN) and not config.stos:
         raise FaultError(ErrorCause.BAD_FIELD, mode, f"{name_of} on an accelerator built without ST-OS")
@@ -197,8 +197,6 @@ def _check_fields(config: AcceleratorConfig, instruction: Instruction) -> None:
             limit = f"at least {low}" if high is None else f"{int(low)} to {int(high)}"
             where = "" if name == "mode" else f" with {name_of}"
             raise FaultError(ErrorCause.BAD_FIELD, value, f"{name}={value}{where}; legal is {limit}")
-    if act != Activation.NONE and res == ResidualOp.SCALE:
-        raise FaultError(ErrorCause.BAD_FIELD, act, f"act={Activation(act).name} with res=SCALE; one product at most")
     _check_segments(config, instruction, name_of)
     if res == ResidualOp.POOL and not instruction["gap"]:
         raise FaultError(ErrorCause.BAD_FIELD, res, "res=POOL without gap; it says where pooled bytes go")

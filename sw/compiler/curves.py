@@ -8,6 +8,8 @@ h-swish is a product, so the channel shift must leave z in a unit whose square f
 With the limit 6/s_u rounded to an integer, ``s_u = limit * s_out * 2**-k`` makes the straight part, ``u * limit``,
 exact; the error moves to the bend, where it is far below an output LSB for any scale.
 
+Behind a gate the channel shift leaves the map's value in such a unit, 8 bits finer; the gate's product is rounded to it.
+
 h-sigmoid needs no product: clamp((z + 3) / 6, 0, 1) is z with another scale, bias and other clamp bounds.
 """
 
@@ -21,7 +23,7 @@ import numpy as np
 from hw.spec.numerics import NUMERICS, QuantRangeError, rshift_round
 from sw.compiler.ir import Tensor
 
-__all__ = ["HSIGMOID_BIAS", "HSIGMOID_DIVISOR", "HSwish", "gate_shift", "hsigmoid_clamp", "hswish"]
+__all__ = ["HSIGMOID_BIAS", "HSIGMOID_DIVISOR", "HSwish", "gate_shift", "hsigmoid_clamp", "hswish", "map_reach"]
 
 HSIGMOID_BIAS, HSIGMOID_DIVISOR = 3, 6
 
@@ -40,7 +42,7 @@ class HSwish:
     limit: int
 
 
-def hswish(target: Tensor, top: int, largest: float, residual: Tensor | None) -> HSwish:
+def hswish(target: Tensor, top: int, largest: float, residual: Tensor | None, reach: int | None = None) -> HSwish:
     """Return the finest unit in which h-swish is computed without harm.
 
     Parameters
@@ -54,6 +56,9 @@ def hswish(target: Tensor, top: int, largest: float, residual: Tensor | None) ->
     residual
         Map added before the curve: its multiplier ``round(scale / unit)`` must fit, and the middle value's saturation
         must not show through the largest residual of the other sign.
+    reach
+        Of a gated map, the largest magnitude of an accumulator: times its multiplier it must fit 16 bits, since a gate
+        would shrink what saturates.
 
     The 16-bit saturation of u is harmless: at the upper end the result is at `top` already, at the lower end
     u + offset is negative and the product 0, as without saturation.
@@ -74,6 +79,10 @@ def hswish(target: Tensor, top: int, largest: float, residual: Tensor | None) ->
             continue
         if residual is not None and round(residual.scale / unit) > min(headroom // INT8_SPAN, _MULT_LIMIT):
             continue
+        if reach is not None:
+            if reach * largest / unit <= _FACTOR_MAX:
+                return HSwish(bits, unit, offset, limit)
+            continue
         ceiling = rshift_round(_FACTOR_MAX * min(_FACTOR_MAX + offset, limit), bits) + target.zero_point
         if ceiling >= top:
             return HSwish(bits, unit, offset, limit)
@@ -85,6 +94,11 @@ def hsigmoid_clamp(target: Tensor, clamp: tuple[int, int]) -> tuple[int, int]:
     low, high = (round(real / target.scale) + target.zero_point for real in (0, 1))
     bounds = np.clip((low, high), *clamp)
     return int(bounds[0]), int(bounds[1])
+
+
+def map_reach(source: Tensor) -> int:
+    """Return the largest magnitude of a map's bytes less their zero point."""
+    return max(source.zero_point + 128, 127 - source.zero_point)
 
 
 def gate_shift(source: Tensor, ratio: float) -> int:
@@ -102,8 +116,7 @@ def gate_shift(source: Tensor, ratio: float) -> int:
     QuantRangeError
         If not even 0 bits fit.
     """
-    reach = max(source.zero_point + 128, 127 - source.zero_point)
     for bits in reversed(range(1 << NUMERICS.post_width)):
-        if math.ldexp(reach * ratio, bits) <= _FACTOR_MAX:
+        if math.ldexp(map_reach(source) * ratio, bits) <= _FACTOR_MAX:
             return bits
     raise QuantRangeError(f"map's times gate's scale is {ratio:.4g} times the output's")

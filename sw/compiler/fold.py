@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hw.spec.isa import EXEC
 from hw.spec.numerics import NUMERICS, QuantRangeError, quantize_multiplier
-from sw.compiler.curves import HSIGMOID_BIAS, HSIGMOID_DIVISOR, INT8_SPAN, gate_shift, hsigmoid_clamp, hswish
+from sw.compiler.curves import HSIGMOID_BIAS, HSIGMOID_DIVISOR, INT8_SPAN, gate_shift, hsigmoid_clamp, hswish, map_reach
 from sw.compiler.errors import CompileError
 from sw.compiler.ir import FULL_RANGE, Curve, Tensor
 
@@ -138,10 +138,15 @@ def fold(
     )
 
 
-def fold_gate(layer: str, source: Tensor, gate: Tensor, target: Tensor) -> OutputStage:
-    """Return the output stage of a map that is multiplied with a gate per channel.
+def fold_gate(layer: str, source: Tensor, gate: Tensor, target: Tensor, curve: Curve | None = None) -> OutputStage:
+    """Return the output stage of a map that is multiplied with a gate per channel, and then goes through a curve.
 
     The factor's rounding shows as at most ``scale ratio`` output LSB (about 1/255 where output and map are alike).
+
+    Parameters
+    ----------
+    curve
+        ``"hswish"`` or None; the product is then rounded once more, to h-swish's 16-bit argument.
 
     Raises
     ------
@@ -149,14 +154,30 @@ def fold_gate(layer: str, source: Tensor, gate: Tensor, target: Tensor) -> Outpu
         Naming the layer, if the scales are too far apart.
     """
     channels = source.shape[0]
-    ratio = source.scale * gate.scale / target.scale
+    unit, constants = source.scale * gate.scale, None
     try:
-        post = gate_shift(source, ratio)
-        mult, shift = _multipliers(np.full(channels, math.ldexp(ratio, post)))
+        if curve == "hswish":
+            unit = math.ldexp(unit, NUMERICS.gate_bits)
+            found = hswish(target, FULL_RANGE[1], unit, None, map_reach(source))
+            post, constants = found.post_shift, (found.offset, found.limit)
+            ratio = unit / found.unit
+        else:
+            post = gate_shift(source, unit / target.scale)
+            ratio = math.ldexp(unit / target.scale, post)
+        mult, shift = _multipliers(np.full(channels, ratio))
     except QuantRangeError as error:
         raise CompileError(layer, _unfit(error, source, target)) from None
     bias = np.full(channels, -source.zero_point, np.int64)
-    return OutputStage(bias, mult, shift, target.zero_point, *FULL_RANGE, post_shift=post, res_zp=gate.zero_point)
+    return OutputStage(
+        bias,
+        mult,
+        shift,
+        target.zero_point,
+        *FULL_RANGE,
+        post_shift=post,
+        res_zp=gate.zero_point,
+        hswish=constants,
+    )
 
 
 def _unfit(error: QuantRangeError, source: Tensor, target: Tensor) -> str:

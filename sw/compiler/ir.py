@@ -259,14 +259,19 @@ class Activation(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelScale(_Unary):
-    """Product with a (C, 1, 1) gate (squeeze-and-excite)."""
+    """Product with a (C, 1, 1) gate (squeeze-and-excite), and h-swish or no curve before its only quantisation."""
 
     gate: str
+    curve: Curve | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Map and gate."""
         return (self.input, self.gate)
+
+    def describe(self) -> str:
+        """Curve."""
+        return self.curve or ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

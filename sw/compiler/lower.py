@@ -346,7 +346,7 @@ def _vector(
             pool, kind = fold_pool(op.name, source, made), "pool"
         case ChannelScale():
             second, residual_op, kind = op.gate, ResidualOp.SCALE, "scale"
-            stage = fold_gate(op.name, source, graph[op.gate], made)
+            stage = fold_gate(op.name, source, graph[op.gate], made, op.curve)
         case Activation():
             stage, kind = fold(op.name, source, None, ones, None, made, FULL_RANGE, curve=op.kind), "activation"
         case Add():

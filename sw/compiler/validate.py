@@ -134,6 +134,7 @@ def _shape(graph: Graph, op: Op) -> Shape:
         case ChannelScale():
             gate = graph[op.gate].shape
             check(gate == (first[0], 1, 1), op.name, f"gate is {gate}, expected {(first[0], 1, 1)}")
+            check(op.curve in (None, "hswish"), op.name, f"curve {op.curve!r} behind a gate; only h-swish is computed")
             return first
         case MaxPool():
             inside = all(pad < size for pad, size in zip(op.padding, op.kernel * 2, strict=True))

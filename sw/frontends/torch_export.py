@@ -298,7 +298,8 @@ class Importer:
                     f"a clamp to {value.clamp} behind a gate needs a quantize in front of it; quantise with sw.quant",
                 )
                 shape = self.tensors[value.source].shape
-                return self._add(ChannelScale, value.layer, shape, spec, input=value.source, gate=value.gate)
+                fields = {"input": value.source, "gate": value.gate, "curve": value.curve}
+                return self._add(ChannelScale, value.layer, shape, spec, **fields)
             case Mean():
                 shape = (self.tensors[value.source].shape[0], 1, 1)
                 return self._add(GlobalAvgPool, value.layer, shape, spec, input=value.source)

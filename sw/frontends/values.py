@@ -129,12 +129,13 @@ class Curved:
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """A map times a (C, 1, 1) gate, with a clamp."""
+    """A map times a (C, 1, 1) gate, with a clamp or h-swish."""
 
     layer: str
     source: str
     gate: str
     clamp: Bounds = UNBOUNDED
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ def bounded(value: Value, bounds: Bounds, layer: str) -> Value | None:
     low, high = bounds
     if isinstance(value, Real):
         return Clamped(layer, value.tensor, bounds)
-    if isinstance(value, Sum | Clamped | Gated) or (isinstance(value, Matmul) and value.curve is None):
+    if isinstance(value, Sum | Clamped) or (isinstance(value, Matmul | Gated) and value.curve is None):
         limits = tuple(min(max(limit, low), high) for limit in value.clamp)
         return dataclasses.replace(value, clamp=limits)
     if isinstance(value, Joined):
@@ -188,6 +189,8 @@ def curved(value: Value, kind: Curve, layer: str) -> Value | None:
     if isinstance(value, Real):
         return Curved(layer, value.tensor, kind)
     if isinstance(value, Matmul) and value.linear:
+        return dataclasses.replace(value, curve=kind)
+    if isinstance(value, Gated) and kind == "hswish" and value.clamp == UNBOUNDED and value.curve is None:
         return dataclasses.replace(value, curve=kind)
     if isinstance(value, Joined):
         parts = [curved(part, kind, f"{layer}.part{index}") for index, part in enumerate(value.parts)]

@@ -37,7 +37,7 @@ OPERAND = 2
 """From an operand read to the array; one more with ``pipeline_mac``."""
 
 OUTPUT = 7
-"""Stages of the output stage; seven more with ``pipeline_mac``."""
+"""Stages of the output stage; nine more with ``pipeline_mac``."""
 
 POOLING = 5
 """Stages of pooling after the lane sum; three more with ``pipeline_mac``."""
@@ -174,8 +174,8 @@ def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycl
         last_rows=walk.last_rows,
         first_out=first_out,
         last_out=last_out,
-        result=OUTPUT + WRITE - VISIBLE + 8 * extra,
-        write=OUTPUT + pooling + WRITE + 8 * extra,
+        result=OUTPUT + WRITE - VISIBLE + 10 * extra,
+        write=OUTPUT + pooling + WRITE + 10 * extra,
         reads=walk.reads,
         rows=rows,
         steps=walk.steps,

@@ -218,8 +218,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
       addition (and an activation that alone follows it) joins, and its result is quantised.  The other operand is an
       int8 tensor.  If both operands are such operations, the later one joins, the earlier one is quantised by itself.
       This is ``q = clamp(round(conv * M + (r - z_r) * m) + z)`` of :mod:`hw.spec.numerics`.
-    * Channel gates (squeeze-and-excite), alone or with a clamp from 0 behind them: both inputs and the last result.
-      That result's range starts at 0, so that saturation is the clamp.
+    * Channel gates (squeeze-and-excite), alone or with h-swish or a clamp from 0 behind them: both inputs and the last
+      result.  Behind a clamp that result's range starts at 0, so that saturation is the clamp.
     * Other additions, clamps, h-swish, h-sigmoid and average pooling: inputs and result, each with its own range.
     * Zeros around the input of convolutions (``nn.ZeroPad2d``) and average pooling, -inf around that of max pooling:
       the input alone, in front of them, because they become the windows' padding.  0 is always representable (the zero
@@ -321,7 +321,8 @@ class RowcastQuantizer(Quantizer):  # type: ignore[misc]
     def _gate(self, node: Node) -> None:
         _annotate(node, dict.fromkeys(node.all_input_nodes, self.activation), None)
         user = _only_user(node)
-        if user is not None and (user.target is aten.relu.default or _starts_at_zero(user)):
+        joins = (aten.relu.default, aten.hardswish.default)
+        if user is not None and (user.target in joins or _starts_at_zero(user)):
             _annotate(user, {}, None)
             node = user
         node.meta[Q_ANNOTATION_KEY].output_qspec = self.activation

@@ -12,8 +12,16 @@ from hw.spec.numerics import NUMERICS
 from hw.spec.program import PARAM_DTYPE
 from sim.cocotb.runner import run_bench
 
-CURVED = 2
-"""First of the stages with a product."""
+OPERATIONS = [
+    (Activation.NONE, ResidualOp.NONE),
+    (Activation.NONE, ResidualOp.ADD),
+    (Activation.HSWISH, ResidualOp.NONE),
+    (Activation.HSWISH, ResidualOp.ADD),
+    (Activation.NONE, ResidualOp.SCALE),
+    (Activation.HSWISH, ResidualOp.SCALE),
+]
+PRODUCT = 2
+"""First of these with a product."""
 
 
 def shift_round(value: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -29,9 +37,12 @@ def reference(acc: torch.Tensor, param: dict[str, torch.Tensor], cfg: dict[str, 
     mid = mid + (cfg["res"] == ResidualOp.ADD) * (residual - cfg["res_zp"]) * cfg["res_mult"]
     half = 1 << (NUMERICS.factor_width - 1)
     factor = mid.clamp(-half, half - 1)
+    gated = factor * (residual[:, :1] - cfg["res_zp"])
+    scale = cfg["res"] == ResidualOp.SCALE
+    mid = torch.where(scale, gated, mid)
+    factor = torch.where(scale, shift_round(gated, torch.tensor(8)), factor)
     curve = torch.minimum((factor + cfg["act_offset"]).clamp(min=0), cfg["act_limit"])
     mid = torch.where(cfg["act"] == Activation.HSWISH, factor * curve, mid)
-    mid = torch.where(cfg["res"] == ResidualOp.SCALE, factor * (residual[:, :1] - cfg["res_zp"]), mid)
     out = shift_round(mid, cfg["post_shift"]) + cfg["out_zp"]
     return torch.minimum(torch.maximum(out, cfg["q_lo"]), cfg["q_hi"])
 
@@ -52,18 +63,18 @@ def test_output_stage(lanes: int) -> None:
     bias[tie] = 0
     shift[tie] = rng.integers(0, 24, tie.sum())
     low = rng.integers(-128, 100, count)
-    stage = rng.integers(0, 5, count)  # plain, ADD, HSWISH, HSWISH after ADD, SCALE
+    stage = rng.integers(0, len(OPERATIONS), count)
     fields = {
         "out_zp": rng.integers(-128, 128, count),
         "q_lo": low,
         "q_hi": rng.integers(low, 128),
         "post_shift": np.where(
-            stage >= CURVED, rng.integers(4, 32, count), rng.integers(0, 16, count) * rng.integers(0, 2, count)
+            stage >= PRODUCT, rng.integers(4, 32, count), rng.integers(0, 16, count) * rng.integers(0, 2, count)
         ),
-        "act": np.isin(stage, (CURVED, CURVED + 1)).astype(np.int64),
+        "act": np.array([act for act, _ in OPERATIONS])[stage],
         "act_offset": rng.integers(0, 1 << 15, count),
         "act_limit": rng.integers(0, 1 << 16, count),
-        "res": np.array([ResidualOp.NONE, ResidualOp.ADD, ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE])[stage],
+        "res": np.array([res for _, res in OPERATIONS])[stage],
         "res_zp": rng.integers(-128, 128, count),
         "res_mult": rng.integers(0, 1 << 16, count),
     }

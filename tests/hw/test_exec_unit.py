@@ -123,6 +123,7 @@ def test_maxima_curves_and_gates(name: str, denial: float) -> None:
         {**rows, "cout": 5, **CURVE, **ADD, **half},
         {**rows, "cout": 6, **GATE, **GAP},
         {**vec, "cout": 3, "p_base": PLAIN, **GATE},
+        {**vec, "cout": 3, "p_base": STEEP, **GATE, **CURVE},
         {**vec, "cout": 3, "p_base": STEEP, **CURVE, **half},
     ]
     instructions = [

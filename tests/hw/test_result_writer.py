@@ -57,6 +57,7 @@ SHAPES = {
     "lines-gate": fields(mode=Mode.STOS_LN, cout=3, out_h=5, **GATE),
     "vec-gate-pool": fields(mode=Mode.VEC, cout=3, **GATE, **POOL),
     "gemm-curve": fields(**CURVE),
+    "vec-gate-curve": fields(mode=Mode.VEC, cout=3, **{**GATE, **CURVE}),
     "channels-curve-add": fields(mode=Mode.STOS_CH, **{**RESIDUAL, **CURVE}),
     "gemm-pool": fields(**POOL),
     "channels-pool-stride": fields(mode=Mode.STOS_CH, sx=2, kw=2, **POOL, **RESIDUAL),

@@ -73,7 +73,6 @@ def test_messages_name_field_value_and_limit() -> None:
         "exec_kh_8": "kh=8 with mode=GEMM; legal is 1 to 7",
         "exec_mode_4_kw_8": "kw=8 with mode=MAX; legal is 1 to 7",
         "exec_mode_6": "\\(mode=6; legal is 0 to 4\\)",
-        "exec_act_1_res_2": "act=HSWISH with res=SCALE",
         "range_exec_gate": "gate bytes 16383 to 16385, of 16384",
         "range_exec_output": "output bytes 16353 to 16385, of 16384",
         "other_config_hash": f"this is {TINY.hash_hex}, ISA {ISA_VERSION}",

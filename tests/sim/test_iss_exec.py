@@ -101,7 +101,7 @@ def literal_finish(act: np.ndarray, after: np.ndarray, params: np.ndarray, ins: 
             if ins["res"] == ResidualOp.SCALE:
                 u = saturate(u, 16) * (int(act[ins["res_base"] + c]) - ins["res_zp"])
             if ins["act"] == Activation.HSWISH:
-                h = saturate(u, 16)
+                h = rshift_round(u, 8) if ins["res"] == ResidualOp.SCALE else saturate(u, 16)
                 u = h * clamp(h + ins["act_offset"], 0, ins["act_limit"])
             q = clamp(rshift_round(u, ins["post_shift"]) + ins["out_zp"], ins["q_lo"], ins["q_hi"])
             seg, last = ins["seg"], x >= ins["out_w"] - ins["seg"]

@@ -148,7 +148,7 @@ def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     assert execute.OPERAND + extra == operand_latency(config)
     assert exec_unit.NEXT_INSTRUCTION == ResultWriter.NEXT_INSTRUCTION
     assert mac_latency(pipelined) == 1 + extra
-    assert execute.OUTPUT + 7 * extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
+    assert execute.OUTPUT + 9 * extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
     for cols in (4, 16, 64, 65):
         pooling = Pooling(cols, config.rows, pipeline=pipelined)
         assert pooling.latency == execute.lane_sum_stages(cols) + execute.POOLING + 3 * extra

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_they_vary() -> None:
     assert set(seams) == {(a, b) for a in Mode for b in Mode}
     stages = Counter((Mode(i["mode"]), i["res"], i["act"], i["gap"]) for run in runs for i in run)
     for mode in Mode:
-        for res, act in ((0, 0), (ResidualOp.ADD, 0), (ResidualOp.SCALE, 0), (0, Activation.HSWISH), (1, 1)):
+        for res, act in product((ResidualOp.NONE, ResidualOp.ADD, ResidualOp.SCALE), Activation):
             assert stages[mode, res, act, 0], (mode, res, act)
         assert sum(count for (m, _, _, gap), count in stages.items() if m == mode and gap) > 2
         assert stages[mode, ResidualOp.POOL, 0, 1] > 0

@@ -73,14 +73,16 @@ def test_output(
     offset, limit = data.draw(st.integers(0, 32767)), data.draw(st.integers(0, 65535))
     curved = NUMERICS.output(acc, bias, mult, shift, **common, hswish=(offset, limit))
     assert curved == clamp(exact(factor * clamp(factor + offset, 0, limit), post) + zp, low, high)
-    assert plain.dtype == added.dtype == gated.dtype == curved.dtype == np.int8
+    both = NUMERICS.output(acc, bias, mult, shift, **common, gate=residual, res_zp=res_zp, hswish=(offset, limit))
+    factor = exact(factor * (residual - res_zp), 8)
+    assert saturated(factor, 16) == factor
+    assert both == clamp(exact(factor * clamp(factor + offset, 0, limit), post) + zp, low, high)
+    assert plain.dtype == added.dtype == gated.dtype == curved.dtype == both.dtype == np.int8
 
 
-def test_gate_has_the_multiplier_to_itself() -> None:
-    common = {"out_zp": 0, "q_lo": -128, "q_hi": 127}
-    for other in ({"residual": 1}, {"hswish": (3, 6)}):
-        with pytest.raises(ValueError, match="a gate excludes a residual and h-swish"):
-            NUMERICS.output(1, 0, 1, 0, **common, gate=1, **other)
+def test_gate_has_the_second_operand_to_itself() -> None:
+    with pytest.raises(ValueError, match="a gate excludes a residual"):
+        NUMERICS.output(1, 0, 1, 0, out_zp=0, q_lo=-128, q_hi=127, gate=1, residual=1)
 
 
 @pytest.mark.parametrize("out_scale", [0.003, 0.02, 0.0471, 0.11])

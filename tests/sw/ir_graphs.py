@@ -149,11 +149,14 @@ class Builder:
         self.ops.append(Activation(name=name, input=source, output=made, kind=kind))
         return made
 
-    def scale(self, source: str, gate: str) -> str:
-        """Product with a gate, in about the map's own quantisation."""
+    def scale(self, source: str, gate: str, curve: Curve | None = None) -> str:
+        """Product with a gate, in about the map's own quantisation, or a curve's."""
         name, tensor = f"layer{len(self.ops)}", self.tensors[source]
-        made = self._tensor(name, tensor.shape, tensor.scale * self.rng.uniform(0.6, 1.1), tensor.zero_point)
-        self.ops.append(ChannelScale(name=name, input=source, gate=gate, output=made))
+        if curve is None:
+            made = self._tensor(name, tensor.shape, tensor.scale * self.rng.uniform(0.6, 1.1), tensor.zero_point)
+        else:
+            made = self._curved(name, tensor.shape, curve, 60 * tensor.scale)
+        self.ops.append(ChannelScale(name=name, input=source, gate=gate, output=made, curve=curve))
         return made
 
     def window(
@@ -176,13 +179,13 @@ class Builder:
         self.ops.append(kind(name=name, input=source, output=made, kernel=kernel, stride=stride, padding=padding))
         return made
 
-    def gate(self, source: str, hidden: int, *, alone: bool = False) -> str:
+    def gate(self, source: str, hidden: int, *, alone: bool = False, curve: Curve | None = None) -> str:
         """Squeeze-and-excite: pool, two 1x1 convolutions with ReLU and h-sigmoid, and the product."""
         channels = self.tensors[source].shape[0]
         y = self.pool(source)
         y = self.conv(y, hidden, clamp=(self.tensors[y].zero_point, 127))
         y = self.activation(self.conv(y, channels), "hsigmoid") if alone else self.conv(y, channels, curve="hsigmoid")
-        return self.scale(source, y)
+        return self.scale(source, y, curve)
 
     def _view(self, source: str, shape: tuple[int, int, int]) -> tuple[str, str]:
         name = f"layer{len(self.ops)}"

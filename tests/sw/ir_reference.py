@@ -124,7 +124,7 @@ def _real_op(graph: Graph, op: Op, values: dict[str, np.ndarray]) -> np.ndarray:
         case Add():
             return _to_int8(made, x + _real(graph[op.other], values[op.other]), op.clamp)
         case ChannelScale():
-            return _to_int8(made, x * _real(graph[op.gate], values[op.gate]))
+            return _to_int8(made, _curve(op.curve, x * _real(graph[op.gate], values[op.gate])))
         case GlobalAvgPool():
             return _to_int8(made, x.mean((1, 2), keepdims=True))
         case AvgPool():
@@ -176,7 +176,7 @@ def _output(acc: np.ndarray, stage: OutputStage, second: np.ndarray | None, scal
     else:
         mid = mid + other * stage.res_mult
     if stage.hswish is not None:
-        mid = mid.clamp(-(2**15), 2**15 - 1)
+        mid = _halve(mid, torch.tensor(8)) if scale else mid.clamp(-(2**15), 2**15 - 1)
         mid = mid * (mid + stage.hswish[0]).clamp(0, stage.hswish[1])
     q = _halve(mid, torch.tensor(stage.post_shift)) + stage.out_zp
     return q.clamp(stage.q_lo, stage.q_hi).numpy().astype(np.int8)

@@ -195,7 +195,8 @@ class _Generator:
             x = self.activated(x, self.channels(height * width, channels))
         x = self.spatial(x, stride)
         if self.chance(0.4):
-            x = self.build.gate(x, self.pick(1, 12), alone=self.chance(0.3))
+            curve: Curve | None = "hswish" if self.chance(0.4) else None
+            x = self.build.gate(x, self.pick(1, 12), alone=self.chance(0.3), curve=curve)
         made = self.shape(x)
         keeps = stride == (1, 1)
         cout = channels if keeps else self.channels(made[1] * made[2], made[0])

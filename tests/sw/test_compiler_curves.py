@@ -107,6 +107,28 @@ def test_a_gate_is_within_one_lsb_for_every_pair(scales: tuple, zero_points: tup
     assert (got != want).mean() < 0.03
 
 
+@pytest.mark.parametrize(
+    "scales", [(0.02, 1 / 255, 0.02), (0.05, 0.004, 0.013), (0.3, 0.0101, 0.11), (0.011, 0.0024, 0.0032)]
+)
+@pytest.mark.parametrize("zero_points", [(-128, -128, -120), (-100, -127, -90), (0, -3, 0), (-23, -128, -55)])
+def test_h_swish_of_a_gated_map_is_that_of_the_exact_product(scales: tuple, zero_points: tuple) -> None:
+    """Every pair of bytes; only the two roundings in front of the last one show, near its ties."""
+    source, gate, target = (tensor(s, z) for s, z in zip(scales, zero_points, strict=True))
+    stage = fold_gate("l", source, gate, target, "hswish")
+    x, g = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
+    got = NUMERICS.output(
+        x, stage.bias[0], stage.mult[0], stage.shift[0],
+        out_zp=stage.out_zp, q_lo=stage.q_lo, q_hi=stage.q_hi, post_shift=stage.post_shift, gate=g, res_zp=stage.res_zp,
+        hswish=stage.hswish,
+    )  # fmt: skip
+    z = (x - source.zero_point) * source.scale * (g - gate.zero_point) * gate.scale
+    exact = np.clip(z * np.clip(z + 3, 0, 6) / 6 / target.scale + target.zero_point, -128, 127)
+    # two roundings of z of half a unit, by which h-swish rises at most 1.5 times
+    unit = 6 / stage.hswish[1]
+    assert np.abs(got - exact).max() < 0.51 + 1.5 * unit / target.scale
+    assert np.abs(got - exact).max() < 0.56 and (got != np.rint(exact)).mean() < 0.01
+
+
 def test_the_gated_value_uses_the_factor() -> None:
     for zero_point in (-128, 0, 60):
         source = tensor(0.02, zero_point)

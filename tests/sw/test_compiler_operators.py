@@ -83,15 +83,17 @@ def test_every_byte_through_a_curve(curve: Curve) -> None:
 
 @every_config
 @pytest.mark.parametrize("alone", [False, True], ids=["fused", "alone"])
-def test_squeeze_and_excite(config: AcceleratorConfig, alone: bool) -> None:
+@pytest.mark.parametrize("curve", [None, "hswish"])
+def test_squeeze_and_excite(config: AcceleratorConfig, alone: bool, curve: Curve | None) -> None:
     build = Builder(5, "se")
     x = build.conv(build.input((3, 13, 11)), 13, (3, 3), curve="hswish")
-    x = build.gate(x, 5, alone=alone)
+    x = build.gate(x, 5, alone=alone, curve=curve)
     graph = build.graph(build.conv(x, 4))
     program = check(graph, config, build.values())
     scaled = [i for i in executed(program) if i["res"] == ResidualOp.SCALE]
     assert scaled and all(i["mode"] == Mode.VEC for i in scaled)
     assert [layer.kind for layer in program.layers].count("scale") == 1
+    assert all(i["act"] == (Act.NONE if curve is None else Act.HSWISH) for i in scaled)
     if config is MICRO:
         assert len(scaled) > 1 and len({i["res_base"] for i in scaled}) > 1, "strips and groups"
 
