@@ -8,7 +8,7 @@ h-swish is a product, so the channel shift must leave z in a unit whose square f
 With the limit 6/s_u rounded to an integer, ``s_u = limit * s_out * 2**-k`` makes the straight part, ``u * limit``,
 exact; the error moves to the bend, where it is far below an output LSB for any scale.
 
-Behind a gate the channel shift leaves the map's value in such a unit, 8 bits finer; the gate's product is rounded to it.
+Behind a gate the channel shift leaves the map's value in that unit, 8 bits finer; the gate's product is rounded to it.
 
 h-sigmoid needs no product: clamp((z + 3) / 6, 0, 1) is z with another scale, bias and other clamp bounds.
 """
