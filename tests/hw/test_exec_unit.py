@@ -176,7 +176,6 @@ def test_packed_lines_follow_each_other(name: str, denial: float) -> None:
         ("4x4", {"sx": 3}, ErrorCause.BAD_FIELD),
         ("4x4", {"act": 2, "res": 3}, ErrorCause.BAD_FIELD),
         ("4x4", {"res": 3}, ErrorCause.BAD_FIELD),
-        ("4x4", {"act": 1, "res": 2}, ErrorCause.BAD_FIELD),
         ("4x4", {"act": 1, "res": 2, "cin": 0}, ErrorCause.BAD_FIELD),
         ("4x4", {"mode": 5}, ErrorCause.BAD_FIELD),
         ("5x4-plain", {"mode": 7, "cin": 0}, ErrorCause.BAD_FIELD),
