@@ -88,7 +88,7 @@ def test_digits_within_the_limits() -> None:
 
 
 def real_layers() -> Graph:
-    """Layers of MobileNetV2 and V3 as converted: strides, a residual, squeeze-and-excite with h-swish, 7 x 7 maps, classifier."""
+    """Layers of MobileNetV2 and V3 as converted: strides, a residual, a gate with h-swish, 7 x 7 maps, classifier."""
     build = Builder(0, "layers")
     x = build.conv(build.input((3, 56, 56)), 16, (3, 3), (2, 2))
     for hidden, cout, kernel, stride, gate in ((48, 12, 3, 2, 0), (72, 12, 3, 1, 0), (72, 20, 5, 2, 24)):
