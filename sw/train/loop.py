@@ -146,16 +146,20 @@ class _Run:
             loss = self.objective.loss(logits.float(), images, labels)
             value = loss.item()
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"epoch {epoch + 1}, step {step + 1} of {steps}: the loss is {value} at learning rate "
-                    f"{learning_rate(recipe, moment):.3g}; the checkpoint of epoch {epoch} is kept: lower --lr, or "
-                    f"set --clip, and start again in another folder"
-                )
+                at = f"epoch {epoch + 1}, step {step + 1} of {steps}"
+                raise _diverged(f"{at}: the loss is {value} at learning rate {learning_rate(recipe, moment):.3g}", epoch)
             self._step(loss)
             total += value
             if progress is not None:
                 progress(epoch + 1, step + 1, steps, total / (step + 1))
         return total / steps
+
+    def check(self, epoch: int) -> None:
+        """Raise :class:`TrainingError` if a weight or statistic is no number, as gradients of a finite loss may do."""
+        for kept in (self.model, self.best()):
+            for name, value in kept.state_dict().items():
+                if value.is_floating_point() and not bool(value.isfinite().all()):
+                    raise _diverged(f"epoch {epoch + 1}: {name} holds a value that is no number after it", epoch)
 
     def _step(self, loss: Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -167,6 +171,12 @@ class _Run:
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
+
+
+def _diverged(what: str, epoch: int) -> TrainingError:
+    """Return the error of an epoch (from 0) whose numbers are none."""
+    kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+    return TrainingError(f"{what}; {kept}: lower --lr, or --set clip=5, and start again in another folder")
 
 
 def fit(
@@ -213,7 +223,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is not finite, or an epoch has no whole batch.
+        If the loss or a weight is not finite, or an epoch has no whole batch.
     sw.train.checkpoint.CheckpointError
         If a checkpoint cannot be written or read or is another run's.
     """
@@ -240,6 +250,7 @@ def fit(
             start = time.monotonic()
             batches = pictures.train.train(epoch, recipe.batch, processes.share)
             loss = run.epoch(epoch, steps, batches, seed, progress)
+            run.check(epoch)
             means = processes.total(torch.tensor([loss], dtype=torch.float64, device=processes.device))
             accuracy = measure(_measured(run, pictures), pictures.test, processes)
             line = {

@@ -85,7 +85,7 @@ def test_a_folder_of_pictures_at_the_networks_size(tmp_path):
         (["--classes", "1"], 2, "--classes 1: the pictures have 2"),
         (["--lr", "-1"], 2, "lr -1.0 must be at least 0"),
         (["--epochs", "7"], 1, "a run whose epochs is 2, not 7"),
-        (["--lr", "1e9"], 1, "checkpoint of epoch"),
+        (["--lr", "1e9"], 1, "and start again in another folder"),
     ],
 )
 def test_errors_name_what_is_wrong(run, tmp_path, capsys, change, status, message):

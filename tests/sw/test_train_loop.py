@@ -141,6 +141,34 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(pictures, tmp_path):
     assert all(torch.isfinite(value).all() for value in state["state"]["model"].values())
 
 
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_weights_that_are_no_number_keep_the_last_checkpoint(pictures, tmp_path, clip):
+    """The last loss of an epoch is finite, its gradient is not: the next loss would tell too late."""
+
+    class Broken(Labels):
+        steps = 0
+
+        def loss(self, logits, images, labels):
+            self.steps += 1
+            edge = (logits - logits.detach()).abs().sqrt().sum() if self.steps == 12 else 0.0
+            return super().loss(logits, images, labels) + edge
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    recipe = RECIPE.changed({"clip": clip})
+    with pytest.raises(TrainingError, match=r"epoch 2: 0\.weight holds .* no number .* checkpoint of epoch 1 is kept"):
+        fit(network(), pictures, recipe, Broken(0.1), folder, facts={}, processes=ALONE)
+    state = read_checkpoint(folder / "last.pt")
+    assert len(state["lines"]) == 1
+    for kept in ("model", "average"):
+        assert all(torch.isfinite(value).all() for value in state["state"][kept].values())
+
+
+def test_a_first_epoch_has_no_checkpoint_to_keep(pictures, tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch 1.* there is no checkpoint yet: lower --lr"):
+        run(pictures, tmp_path / "run", RECIPE.changed({"optimiser": "rmsprop", "lr": 1e30}))
+
+
 def test_another_runs_folder_is_refused(pictures, tmp_path):
     run(pictures, tmp_path / "run", RECIPE.changed({"epochs": 1}))
     with pytest.raises(CheckpointError, match="a run whose epochs is 1, not 3"):
