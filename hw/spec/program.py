@@ -36,14 +36,22 @@ class ProgramError(ValueError):
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename, so that a failure never leaves half a file."""
+    """Write a file under a temporary name, then rename, so that a failure never leaves half a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; its `filename` is the file's.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # none if the disk is full, else the temporary one
         raise
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.spec.config import ConfigError
 from hw.spec.program import write_atomic
 from sw.explore.space import Space
 from sw.model.area import AreaTable
@@ -19,6 +18,7 @@ from sw.model.figures import read_figures
 from sw.network_graph import network_graph, untrained_arguments
 from sw.options import add_network_options, count
 from sw.printing import show
+from sw.status import exit_status
 from sw.study.command import need_packages, progress_bar, save_picture, seed
 
 __all__ = ["main"]
@@ -34,8 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Search for the accelerators that a network is fast, cheap or frugal on: array, scratchpads and "
         "bus width against cycles, energy and area, all three by models (docs/profile.md, docs/explore.md).",
         epilog="Interrupted, the same command continues.  Started on several machines with one --storage (a file on "
-        "a shared disk or the URL of a database), all of them work on the same study.  Exit status: 0 done, 2 wrong "
-        "usage or a network that fits nowhere, 130 interrupted.",
+        "a shared disk or the URL of a database), all of them work on the same study.  Exit status: 0 done, 1 the "
+        "disk is full, 2 wrong usage or a network that fits nowhere, 130 interrupted.",
     )
     add_network_options(parser)
     space = parser.add_argument_group("what to choose from (fields of the configuration)")
@@ -129,31 +129,26 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; return the exit status (2: the user's input is wrong, 130: interrupted)."""
-    options = _parser().parse_args(argv)
-    try:
-        result = _run(options)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    except (ConfigError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def _show(result: dict[str, Any], options: argparse.Namespace) -> None:
     if options.json:
         show(json.dumps(result, indent=1))
-    else:
-        from sw.explore.report import table_text
+        return
+    from sw.explore.report import table_text
 
-        limited = result["tried"] < result["combinations"]
-        lines = [
-            table_text(result["points"], result["network"]),
-            f"{result['infeasible']} more cannot be built or do not take the network",
-            *([f"{result['tried']} of {result['combinations']} combinations were tried"] if limited else []),
-            f"all points: {options.out / 'points.csv'}, picture: {options.out / 'pareto.png'}",
-        ]
-        show("\n".join(lines))
-    return 0
+    limited = result["tried"] < result["combinations"]
+    lines = [
+        table_text(result["points"], result["network"]),
+        f"{result['infeasible']} more cannot be built or do not take the network",
+        *([f"{result['tried']} of {result['combinations']} combinations were tried"] if limited else []),
+        f"all points: {options.out / 'points.csv'}, picture: {options.out / 'pareto.png'}",
+    ]
+    show("\n".join(lines))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit status (1: the disk is full, 2: the user's input is wrong, 130: interrupted)."""
+    options = _parser().parse_args(argv)
+    return exit_status(lambda: _show(_run(options), options), kept="the same command continues")
 
 
 if __name__ == "__main__":

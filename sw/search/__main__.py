@@ -8,15 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw.spec.config import ConfigError
 from sw.options import add_target_options, count
 from sw.printing import show
 from sw.search.space import Space
 from sw.search.stages import run_export, run_search, run_table, run_train
+from sw.status import exit_status
 from sw.study.command import seed
-from sw.train.checkpoint import CheckpointError
-from sw.train.command import add_run_options
-from sw.train.loop import TrainingError
+from sw.train.command import FAILURES, add_run_options
 
 __all__ = ["main", "parser"]
 
@@ -55,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "MobileNetV2-like networks with kernels, expansions, depths and operators (depthwise or FuSe-Half) to choose "
         "from; tabulate the cycles of every choice; evolve; export the best (docs/search.md).",
         epilog="The stages follow each other on one folder.  Interrupted, the same command continues.  Exit status: 0 "
-        "done, 1 training failed (the last checkpoint is kept), 2 wrong usage or no network keeps the budget, 130 "
-        "interrupted.",
+        "done, 1 training failed (the last checkpoint is kept) or the disk is full, 2 wrong usage or no network keeps "
+        "the budget, 130 interrupted.",
     )
     stages = result.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
@@ -141,20 +139,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage; return the exit status."""
     options = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         found, text = options.run(options)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    except (CheckpointError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ConfigError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if found:
-        show(json.dumps(found, indent=1) if options.json else text)
-    return 0
+        if found:
+            show(json.dumps(found, indent=1) if options.json else text)
+
+    return exit_status(work, kept="the same command continues", failures=FAILURES)
 
 
 if __name__ == "__main__":

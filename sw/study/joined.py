@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna import Study
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import Trial
 
@@ -118,8 +119,25 @@ def add_trials(
         How many count; drawn twice, for instance, is one.
     progress
         Called before each trial and at the end.
+
+    Raises
+    ------
+    sw.study.journal.StudyError
+        If a trial cannot be stored.
     """
     while (count := done(study)) < total:
         progress(count, total)
-        study.optimize(objective, n_trials=1)
+        try:
+            study.optimize(objective, n_trials=1)
+        except Exception as error:
+            # where a result cannot be stored, Optuna fails once more on its way out: the first error is the one to tell
+            found: BaseException | None = error
+            while found is not None and not isinstance(found, StudyError | StorageInternalError):
+                found = found.__context__
+            if isinstance(found, StorageInternalError):
+                reason = str(found.__cause__ or found).partition("\n")[0]
+                raise StudyError(f"a trial cannot be stored ({reason}); the same command continues") from found
+            if found is not None and found is not error:
+                raise found from found.__cause__
+            raise
     progress(total, total)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib.util
 import json
 import shlex
@@ -24,15 +23,17 @@ from sw.nn.count import parameters
 from sw.nn.weights import save_weights
 from sw.options import count
 from sw.printing import show
+from sw.status import exit_status
 from sw.train.checkpoint import CheckpointError
 from sw.train.data import TrainingPictures, open_pictures
 from sw.train.distributed import ProcessError, Processes, processes
 from sw.train.joint import separated
 from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
-from sw.train.recipe import RECIPES, Recipe, RecipeError
+from sw.train.recipe import RECIPES, Recipe
 
 __all__ = [
+    "FAILURES",
     "WEIGHTS",
     "Setup",
     "add_run_options",
@@ -47,7 +48,8 @@ __all__ = [
 WEIGHTS = "weights.npz"
 """Name of the trained weights in a run's folder."""
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FAILURES = (CheckpointError, TrainingError, ProcessError)
+"""Errors of a training that was asked for in order."""
 
 EPILOG = (
     "Interrupted, the same command continues with the epoch that was not finished.  Many GPUs: "
@@ -330,21 +332,11 @@ def main(
 ) -> int:
     """Run a command line of training; return the exit status."""
     options = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         found = run(options, build)
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command continues {options.out}", file=sys.stderr)
-        return 130
-    except (CheckpointError, TrainingError, ProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
-        return 1 if error.errno in _NO_SPACE else 2
-    except (ValueError, RecipeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if found:
-        text = f"{found['weights']}: {found['network']}, top-1 {found['top1']:.2f} % after {found['epochs']} epochs"
-        show(json.dumps(found, indent=1) if options.json else text)
-    return 0
+        if found:
+            text = f"{found['weights']}: {found['network']}, top-1 {found['top1']:.2f} % after {found['epochs']} epochs"
+            show(json.dumps(found, indent=1) if options.json else text)
+
+    return exit_status(work, kept=f"the same command continues {options.out}", failures=FAILURES)

@@ -146,8 +146,9 @@ class _Run:
             loss = self.objective.loss(logits.float(), images, labels)
             value = loss.item()
             if not math.isfinite(value):
+                rate = learning_rate(recipe, moment)
                 at = f"epoch {epoch + 1}, step {step + 1} of {steps}"
-                raise _diverged(f"{at}: the loss is {value} at learning rate {learning_rate(recipe, moment):.3g}", epoch)
+                raise _diverged(f"{at}: the loss is {value} at learning rate {rate:.3g}", epoch)
             self._step(loss)
             total += value
             if progress is not None:

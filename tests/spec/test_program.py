@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -193,10 +194,12 @@ def test_write_atomic_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     write_atomic(path, b"old")
 
     def fail(*_: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=f"disk full: '{path}'"):
         write_atomic(path, b"new")
+    with pytest.raises(FileNotFoundError, match=f"'{tmp_path / 'none' / 'file'}'"):
+        write_atomic(tmp_path / "none" / "file", b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

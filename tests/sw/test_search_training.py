@@ -16,6 +16,7 @@ from sw.search.__main__ import main
 from sw.search.sampling import Sampling
 from sw.search.training import SUPERNET
 from sw.train.checkpoint import read_checkpoint
+from sw.train.distributed import ProcessError
 from sw.train.logs import read_log
 from tests.sw.supernet_runs import OPTIONS
 from tests.sw.training_pictures import save_archive
@@ -87,7 +88,7 @@ def test_torchrun_trains_a_supernet_in_mixed_precision(data: Path, tmp_path: Pat
         assert (identity["processes"], identity["precision"]) == (2, "bf16")
 
 
-@pytest.mark.parametrize(("file", "status", "epochs"), [("last.pt", 1, 1), (SUPERNET, 2, 2)])
+@pytest.mark.parametrize(("file", "status", "epochs"), [("last.pt", 1, 1), (SUPERNET, 1, 2)])
 def test_a_full_disk_keeps_the_last_checkpoint(
     file: str,
     status: int,
@@ -120,6 +121,17 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert not (out / SUPERNET).exists() and not list(out.rglob("*.tmp"))
     assert train(data, out) == 0
     assert_same(whole, out)
+
+
+def test_another_process_that_ends_is_said(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*args: object, **options: object) -> None:
+        raise ProcessError("process 0 of 2 lost the others (closed)")
+
+    monkeypatch.setattr("sw.search.stages.train_supernet", lost)
+    assert train(data, tmp_path) == 1
+    assert capsys.readouterr().err == "error: process 0 of 2 lost the others (closed)\n"
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -88,12 +89,17 @@ def test_half_a_line_of_a_killed_process_is_cut_off(length: int, tmp_path: Path)
     assert all(isinstance(json.loads(line), dict) for line in where.read_text().splitlines())
 
 
-def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("writes", [0, 3])  # what fails: the trial's beginning, or its end, where Optuna fails too
+def test_a_full_disk_keeps_what_is_finished(writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = tmp_path / "s.log"
     study = join(where, {})
     add_trials(study, values, 2, done=done)
+    seen: list[int] = []
 
     def full(number: int) -> None:
+        seen.append(number)
+        if len(seen) <= writes:
+            return
         os.truncate(where, where.stat().st_size - 3)  # part of the line is there
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -105,6 +111,25 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.
     add_trials(join(where, {}), values, 6, done=done)
     assert done(join(where, {})) == 6
     assert list(tmp_path.iterdir()) == [where]
+
+
+def test_a_database_that_fails_is_said(tmp_path: Path) -> None:
+    study = join_study(
+        f"sqlite:///{tmp_path / 's.db'}",
+        "s",
+        sampler=Chooser(CHOICES, grid=True, seed=0),
+        directions=["minimize"] * 2,
+        facts={},
+    )
+
+    def spoiled(trial: Trial) -> tuple[float, float]:
+        found = values(trial)
+        with sqlite3.connect(tmp_path / "s.db") as file:
+            file.execute("drop table trial_values")
+        return found
+
+    with pytest.raises(StudyError, match=r"cannot be stored .*; the same command continues"):
+        add_trials(study, spoiled, 2, done=done)
 
 
 def test_a_seed_is_no_less_than_0() -> None:
