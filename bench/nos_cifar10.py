@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from hw.spec.program import write_atomic
+from sw.benchmark import check_results, run_python, save_results
 from sw.drawing import svg
 from sw.nn import zoo
 from sw.nn.weights import WeightsError, read_provenance, save_weights
 from sw.options import count
+from sw.status import exit_status
 from sw.train.command import WEIGHTS
 from sw.train.logs import LOG, read_log
 
@@ -210,8 +209,7 @@ def _curves(plan: Plan, rows: Sequence[Row]) -> bytes:
 
 
 def _call(arguments: list[str]) -> None:
-    print("python " + shlex.join(arguments), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
+    run_python(arguments, ROOT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,28 +246,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             common += [f"--{name}", getattr(options, name)]
     plan = Plan(options.data.resolve(), options.out.resolve(), options.network, options.epochs, tuple(common))
     methods = [name for name in METHODS if name in options.methods or name == "depthwise"]
-    try:
+
+    def work() -> None:
+        check_results(options.record, options.curves, options.checkpoint)
         rows = run_all(plan, options.seeds, methods, None if options.finished else _call)
         if options.checkpoint is not None:
             best = save_checkpoint(options.checkpoint, plan, rows)
             print(f"{options.checkpoint}: seed {best['seed']}, top-1 {best['top1']:.2f} %", file=sys.stderr)
-    except subprocess.CalledProcessError as error:
-        print(f"error: a run ended with status {error.returncode}; the same command continues it", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    except WeightsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    commands = {method: "python " + shlex.join(_shown(plan).command(method, options.seeds[0])) for method in methods}
-    record = {"network": options.network, "width": float(options.width), "rows": rows, "commands": commands}
-    print(page(record), end="")
-    if options.record is not None:
-        write_atomic(options.record, (json.dumps(record, indent=1) + "\n").encode())
-    if options.curves is not None:
-        write_atomic(options.curves, _curves(plan, rows))
-    return 0
+        called = {method: "python " + shlex.join(_shown(plan).command(method, options.seeds[0])) for method in methods}
+        record = {"network": options.network, "width": float(options.width), "rows": rows, "commands": called}
+        print(page(record), end="")
+        save_results(record, options.record, lambda: _curves(plan, rows), options.curves)
+
+    return exit_status(work, kept="the same command continues")
 
 
 if __name__ == "__main__":

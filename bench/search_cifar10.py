@@ -10,7 +10,6 @@ import argparse
 import csv
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from hw.spec.config import PRESETS
-from hw.spec.program import Program, write_atomic
+from hw.spec.program import Program
+from sw.benchmark import check_results, run_python, save_results
 from sw.drawing import svg
 from sw.options import count
 from sw.search.report import picture
+from sw.status import exit_status
 from sw.train.logs import read_log
 
 __all__ = ["Plan", "chosen", "main", "page", "record_of"]
@@ -192,12 +193,8 @@ def _picture(plan: Plan, result: Mapping[str, Any]) -> bytes:
     return svg(picture(rows, result["front"], result["baselines"], title))
 
 
-_STDERR = 2  # where the stages print, so that standard output has the table only
-
-
 def _call(arguments: list[str]) -> None:
-    print(shlex.join(["python", "-m", *arguments]), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True, stdout=_STDERR)
+    run_python(["-m", *arguments], ROOT)
 
 
 def _run(plan: Plan, call: Callable[[list[str]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -233,20 +230,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     numbers = options.epochs, options.largest_epochs, options.trials
     plan = Plan(options.data.resolve(), options.out.resolve(), options.preset, *numbers)
-    try:
+
+    def work() -> None:
+        check_results(options.record, options.picture)
         result, record = _run(plan, _call)
-    except subprocess.CalledProcessError as error:
-        print(f"error: a stage ended with status {error.returncode}; the same command continues it", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    print(page(record), end="")
-    if options.record is not None:
-        write_atomic(options.record, (json.dumps(record, indent=1) + "\n").encode())
-    if options.picture is not None:
-        write_atomic(options.picture, _picture(plan, result))
-    return 0
+        print(page(record), end="")
+        save_results(record, options.record, lambda: _picture(plan, result), options.picture)
+
+    return exit_status(work, kept="the same command continues")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_a_stage_that_fails_ends_it(
 ) -> None:
     monkeypatch.setattr(bench, "_call", lambda command: subprocess.run(["false"], check=True))
     assert bench.main(["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out")]) == 1
-    assert "a stage ended with status 1; the same command continues it" in capsys.readouterr().err
+    assert "a command ended with status 1; the same command continues" in capsys.readouterr().err
 
 
 def test_the_page_has_the_record() -> None:
