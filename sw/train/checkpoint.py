@@ -11,7 +11,7 @@ import torch
 from hw.spec.program import write_atomic
 from sw.nn.weights import UNREADABLE
 
-__all__ = ["LAST", "CheckpointError", "check_run", "read_checkpoint", "write_checkpoint"]
+__all__ = ["LAST", "CheckpointError", "check_run", "read_checkpoint", "remove_leftovers", "write_checkpoint"]
 
 LAST = "last.pt"
 """Name of the newest checkpoint in a run's folder."""
@@ -38,6 +38,12 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         size = f"{len(buffer.getvalue()) / 1e6:.1f} MB"
         raise CheckpointError(f"{path}: {size} cannot be written ({error.strerror}); the last one is kept") from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote a checkpoint; no other one may be training there."""
+    for left in folder.glob(f".{LAST}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -54,6 +54,18 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def gathered(self, value: int) -> list[int]:
+        """Return a number of each process."""
+        values = torch.zeros(self.share.world, dtype=torch.int64, device=self.device)
+        values[self.share.rank] = value
+        return [int(found) for found in self.total(values).tolist()]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give a network's buffers, such as running statistics, the first process's values in all of them."""
+        if self.share.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
     def wait(self) -> None:
         """Return when all processes have come here."""
         if self.share.world > 1:

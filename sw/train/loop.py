@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sw.train.checkpoint import LAST, check_run, read_checkpoint, write_checkpoint
+from sw.train.checkpoint import LAST, check_run, read_checkpoint, remove_leftovers, write_checkpoint
 from sw.train.data import Batch, Loader, Share, TrainingPictures, seed_of
 from sw.train.distributed import Processes
 from sw.train.logs import EpochLog
@@ -224,7 +224,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss or a weight is not finite, or an epoch has no whole batch.
+        If the loss or a weight is not finite, an epoch has no whole batch, or the processes have other checkpoints.
     sw.train.checkpoint.CheckpointError
         If a checkpoint cannot be written or read or is another run's.
     """
@@ -244,6 +244,14 @@ def fit(
         run.load(old["state"])
         lines = old["lines"]
     del old
+    epochs = processes.gathered(len(lines))
+    if len(set(epochs)) > 1:
+        raise TrainingError(
+            f"{path}: the processes read checkpoints of epochs {', '.join(map(str, epochs))}; all machines of a run "
+            f"need the same folder"
+        )
+    if processes.first:
+        remove_leftovers(folder)
     with EpochLog(folder, lines, tensorboard=tensorboard and processes.first) as log:
         if lines and processes.first:
             log.write()  # a process may have been killed when only the checkpoint was written
@@ -272,6 +280,7 @@ def fit(
 
 def _measured(run: _Run, pictures: TrainingPictures) -> nn.Module:
     """Return the network whose accuracy counts; the same in all processes."""
+    run.processes.share_buffers(run.best())
     batches: list[Batch] = []
     if run.objective.samples:  # all processes see the same pictures, and every time the same
         some = pictures.train.train(_MEASURED_EPOCH, run.recipe.batch, Share())

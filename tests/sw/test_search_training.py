@@ -66,6 +66,7 @@ def test_killed_at_any_moment_it_ends_like_a_run_that_was_not(data: Path, whole:
     ends = killed(data, tmp_path / "cut", 1, *moments)
     assert ends == [[-9]] * len(moments) + [[0]]
     assert_same(whole, tmp_path / "cut")
+    assert not list((tmp_path / "cut").rglob(".last.pt.*"))
 
 
 def test_two_processes_are_killed_and_go_on(data: Path, tmp_path: Path) -> None:
