@@ -14,7 +14,7 @@ from sw.nn.zoo.layers import initialise
 from sw.nn.zoo.registry import parse
 from sw.nos.sampling import Scaffolding
 from sw.nos.scaffold import scaffold
-from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of
+from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of, teacher_facts
 from sw.train.command import main as run_main
 
 __all__ = ["main", "parser"]
@@ -80,10 +80,8 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
     )
     facts = {
         "method": "nos",
-        "teacher": choice.base,
         "start": options.start,
-        "teacher_share": options.teacher_share,
-        "temperature": options.temperature,
+        **teacher_facts(choice.base, options.teacher_weights, options.teacher_share, options.temperature),
         "fuse_start": options.fuse_start,
         "fuse_all": options.fuse_all,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sw.nn import zoo
-from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of
+from sw.train.command import EPILOG, Setup, add_run_options, open_teacher, recipe_of, teacher_facts
 from sw.train.command import main as run_main
 from sw.train.joint import joined
 from sw.train.objective import Distillation, Labels
@@ -48,13 +48,8 @@ def _build(options: argparse.Namespace, classes: int, device: torch.device) -> S
         return Setup(options.network, classes, model, Labels(recipe.label_smoothing), {"method": "labels"})
     teacher = open_teacher(options.teacher, options.teacher_weights, options, classes).to(device)
     objective = Distillation(recipe.label_smoothing, teacher, options.teacher_share, options.temperature)
-    facts = {
-        "method": "distillation",
-        "teacher": options.teacher,
-        "teacher_share": options.teacher_share,
-        "temperature": options.temperature,
-    }
-    return Setup(options.network, classes, model, objective, facts)
+    taught = teacher_facts(options.teacher, options.teacher_weights, options.teacher_share, options.temperature)
+    return Setup(options.network, classes, model, objective, {"method": "distillation", **taught})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import shlex
@@ -42,6 +43,7 @@ __all__ = [
     "progress_bar",
     "recipe_of",
     "run",
+    "teacher_facts",
     "training_pictures",
 ]
 
@@ -185,6 +187,16 @@ def open_teacher(name: str, weights: Path, options: argparse.Namespace, classes:
     """
     resolution = recipe_of(options).resolution or None
     return zoo.create(name, width=options.width, resolution=resolution, classes=classes, weights=weights)
+
+
+def teacher_facts(name: str, weights: Path, share: float, temperature: float) -> dict[str, Any]:
+    """Return what a run depends on that a network teaches."""
+    return {
+        "teacher": name,
+        "teacher_weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:16],
+        "teacher_share": share,
+        "temperature": temperature,
+    }
 
 
 @contextmanager

@@ -58,6 +58,12 @@ def test_distillation_and_scaffolding(run, capsys):
     teacher = ["--teacher", "mobilenet_v2_cifar", "--teacher-weights", weights]
     assert train([name, "--data", data, "--out", str(run / "taught"), *teacher, *SMALL]) == 0
     assert accuracy_of(name, run, "taught") == read_log(run / "taught" / "log.csv")[-1]["top1"]
+    # a run does not go on with another teacher, even one in the file of the first
+    assert train(["mobilenet_v2_cifar", "--data", data, "--out", str(run / "other"), *SMALL, "--seed", "1"]) == 0
+    capsys.readouterr()
+    other = ["--teacher", "mobilenet_v2_cifar", "--teacher-weights", str(run / "other" / "weights.npz")]
+    assert train([name, "--data", data, "--out", str(run / "taught"), *other, *SMALL]) == 1
+    assert "a run whose teacher_weights is '" in capsys.readouterr().err
     for variant in ("fuse_half", "fuse_full", "fuse_half[1,3]"):
         name = f"mobilenet_v2_cifar:{variant}"
         capsys.readouterr()
