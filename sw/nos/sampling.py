@@ -52,7 +52,7 @@ class Scaffolding(Distillation):
         full_at: float = 0.75,
     ) -> None:
         super().__init__(smoothing, teacher, weight, temperature)
-        for name, value in (("start", start), ("full_at", full_at)):
+        for name, value in (("first share of FuSe layers", start), ("share of the run until all are FuSe", full_at)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} {value!r} must be from 0 to 1")
         self.start, self.full_at = start, full_at

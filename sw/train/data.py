@@ -273,6 +273,8 @@ def open_pictures(
     pictures = Pictures(first[0], split=first[1])
     order = torch.randperm(len(pictures), generator=_generator("holdout", seed)).tolist()
     held = round(holdout * len(pictures))
+    if holdout and not held:
+        raise PictureError(f"{data}: --holdout {holdout:g} of {len(pictures)} pictures is none; take more out")
     if held == 0 and second is None:
         raise PictureError(f"{data}: no test pictures; give --test, or --holdout 0.1 to take some out of these")
     chosen = [pictures.entries[index] for index in sorted(order[held:])]

@@ -82,6 +82,12 @@ def test_held_out_pictures_are_not_trained_with(archive):
     assert {image.numpy().tobytes() for image in other} != held
 
 
+def test_holding_out_less_than_a_picture_is_refused(archive):
+    """Else the test pictures would be measured with, which such a choice must not see."""
+    with pytest.raises(PictureError, match=r"bars\.npz: --holdout 0\.01 of 48 pictures is none"):
+        open_pictures(archive, ABOUT, holdout=0.01)
+
+
 def test_a_limit_takes_pictures_of_all_classes(archive):
     found = open_pictures(archive, ABOUT, limit=9)
     assert len(found.train.labels) == 9
