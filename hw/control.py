@@ -191,7 +191,8 @@ class Control(wiring.Component):
         m.d.sync += lost.eq(self._tokens.overflow.as_value().any())
         for queue, port in reversed(self._queues.items()):
             over = self._tokens.overflow[queue]
-            with m.If(over.any()):
+            # No enable if none is lost: the way from the units' `ready` to here is long.
+            with m.If(over.any() | (queue == len(self._queues) - 1)):
                 m.d.sync += [
                     giver_pc.eq(port.oldest_pc),
                     receiver.eq(Mux(over[Queue.LOAD], Queue.LOAD, Mux(over[Queue.EXEC], Queue.EXEC, Queue.STORE))),
@@ -218,11 +219,13 @@ class Control(wiring.Component):
         quiet: Signal,
         failure: wiring.PureInterface,
     ) -> None:
-        """Build the state machine; it alone drives the state registers."""
+        """Build the state machine; it alone drives the state registers.  `abort` is one: high in error and drain."""
         csr = self._csr
         cycles = flush_cycles(self.config)
         flush = Signal(range(cycles), init=cycles - 1)
         done = Signal()
+        start, soft_reset = Signal(), Signal()  # a cycle late: the decoder's way ends here
+        m.d.sync += [start.eq(csr.start), soft_reset.eq(csr.soft_reset)]
         cause, pc, info = Signal.like(failure.cause), Signal.like(failure.pc), Signal.like(failure.info)
         status = data.View(_STATUS, csr.state.STATUS)
         m.d.comb += [
@@ -239,32 +242,35 @@ class Control(wiring.Component):
                     m.d.sync += flush.eq(cycles - 1)
                     m.next = "IDLE"
             with m.State("IDLE"):
-                with m.If(csr.soft_reset):
+                with m.If(soft_reset):
+                    m.d.sync += abort.eq(1)
                     m.next = "DRAIN"
-                with m.Elif(csr.start):
+                with m.Elif(start):
                     m.d.comb += begin.eq(1)
                     m.d.sync += done.eq(0)
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [run.eq(1), status.busy.eq(1)]
-                with m.If(csr.soft_reset):
+                with m.If(soft_reset):
+                    m.d.sync += abort.eq(1)
                     m.next = "DRAIN"
                 with m.Elif(failure.valid):
                     m.d.comb += csr.irq_set.error.eq(1)
-                    m.d.sync += [cause.eq(failure.cause), pc.eq(failure.pc), info.eq(failure.info)]
+                    m.d.sync += [cause.eq(failure.cause), pc.eq(failure.pc), info.eq(failure.info), abort.eq(1)]
                     m.next = "ERROR"
                 with m.Elif(finished):
                     m.d.comb += csr.irq_set.done.eq(1)
                     m.d.sync += done.eq(1)
                     m.next = "IDLE"
             with m.State("ERROR"):
-                m.d.comb += [abort.eq(1), status.error.eq(1)]
-                with m.If(csr.soft_reset):
+                m.d.comb += status.error.eq(1)
+                with m.If(soft_reset):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += [abort.eq(1), status.resetting.eq(1)]
+                m.d.comb += status.resetting.eq(1)
                 m.d.sync += [done.eq(0), cause.eq(0), pc.eq(0), info.eq(0)]
                 with m.If(quiet):
+                    m.d.sync += abort.eq(0)
                     m.next = "FLUSH"
 
     def _count(self, m: Module, run: Signal, begin: Signal, finished: Signal) -> None:

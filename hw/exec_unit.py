@@ -73,6 +73,7 @@ class ExecUnit(Component):
     param_en, param_addr, param_data
         Parameter memory; answers in the next cycle.
     events : EXEC_EVENTS, out
+        ``port`` a cycle late.
     flush : in
         Clear the array, which has no reset; high for :func:`hw.control.flush_cycles` after every reset.
     """
@@ -212,11 +213,18 @@ class ExecUnit(Component):
         due = Signal(range(array.LATENCY_GEMM + config.rows + latency + writer.NEXT_INSTRUCTION + registered))
         array_stos = Signal()  # the array's mode, for steps issued now
         passing = Signal(range(config.rows + config.cols))  # cycles until the last GEMM step has passed all PEs
-        unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read yet
+        moving = Signal()  # these are not 0
+        unfinished = Signal.like(older)  # EXECs before the front whose bytes cannot be read in the next cycle
+        turned, waits = Signal(), Signal()  # the array takes the front's mode; will not have it in the next cycle
         hold, hold_end = Signal(), Signal()
         m.d.comb += [
-            unfinished.eq(older - writer.done),
-            hold.eq(Mux(cfg.overlap, unfinished > 1, unfinished != 0) | (~direct & (array_stos != is_stos))),
+            unfinished.eq(older - done - writer.done_next),
+            turned.eq(running & ~direct & (~is_stos | (passing <= config.rows))),
+            waits.eq(~direct & ~turned & (array_stos != is_stos)),
+        ]
+        # Registered: the first step comes some cycles after acceptance.
+        m.d.sync += hold.eq(Mux(cfg.overlap, unfinished > 1, unfinished != 0) | waits)
+        m.d.comb += [
             gemm.hold.eq(hold),
             gemm.hold_end.eq(hold_end),
         ]
@@ -238,6 +246,7 @@ class ExecUnit(Component):
             requests.in_zp.eq(cfg.in_zp),
             requests.window.eq(is_stos),
             gemm.port.step.eq(requests.port.step),
+            gemm.steps.ready.eq(requests.steps.ready),
         ]
         request = self.operand.req
 
@@ -245,7 +254,6 @@ class ExecUnit(Component):
             m.d.comb += [
                 requests.steps.valid.eq(sequencer.steps.valid),
                 requests.steps.payload.eq(sequencer.steps.payload),
-                sequencer.steps.ready.eq(requests.steps.ready),
                 requests.strided.eq(sequencer.strided),
                 requests.admit.eq(sequencer.admit),
                 sequencer.port.waiting.eq(requests.port.waiting),
@@ -266,10 +274,11 @@ class ExecUnit(Component):
             m.d.comb += [
                 stos.cfg.eq(cfg),
                 stos.port.step.eq(requests.port.step),
+                stos.steps.ready.eq(requests.steps.ready),
                 stos.start.eq(start & is_stos),
                 stos.hold.eq(hold),
                 stos.hold_end.eq(hold_end),
-                stos.hold_capture.eq(passing != 0),
+                stos.hold_capture.eq(moving),
             ]
             with m.If(is_stos):
                 use(stos, stos.tap)
@@ -308,10 +317,10 @@ class ExecUnit(Component):
             m.d.sync += fresh.eq(1)
         # The array's mode: a GEMM step passes column 0's first PE at once, the last PE rows + cols - 2 cycles later.
         with m.If(gemm.issue & ~direct):
-            m.d.sync += passing.eq(config.rows + config.cols - 2)
-        with m.Elif(passing != 0):
-            m.d.sync += passing.eq(passing - 1)
-        with m.If(running & ~direct & (~is_stos | (passing <= config.rows))):
+            m.d.sync += [passing.eq(config.rows + config.cols - 2), moving.eq(config.rows + config.cols > 2)]
+        with m.Elif(moving):
+            m.d.sync += [passing.eq(passing - 1), moving.eq(passing != 1)]
+        with m.If(turned):
             m.d.sync += array_stos.eq(is_stos)
 
         # --- weights: memory, then a register that is zero when no step is under way
@@ -368,6 +377,10 @@ class ExecUnit(Component):
         # --- errors: one of the back counts more than one of the front, if that is a later instruction
         older_fails = Signal()  # the error is the back's, and the front is a later instruction
         m.d.comb += writer.halt.eq(unit.abort | (failing & (handed | older_fails)))
+        weight_beyond, beyond_addr = weight_en & (weight_addr >= config.weight_words), weight_addr
+        if config.pipeline_mac:  # a cycle late: no instruction is accepted so soon behind the last step
+            weight_beyond = delayed(m, weight_beyond, 1, name="weight_beyond", reset_less=False)[1]
+            beyond_addr = delayed(m, weight_addr, 1, name="beyond_addr")[1]
         with m.If(writer.range_error & ~writer.halt):
             m.d.sync += [
                 failing.eq(1),
@@ -381,21 +394,28 @@ class ExecUnit(Component):
             with m.If(checking & illegal):
                 m.d.sync += [failing.eq(1), unit.error.info.eq(illegal_value)]
                 m.d.sync += unit.error.cause.eq(ErrorCause.BAD_FIELD)
+            with m.Elif(Const(config.pipeline_mac) & weight_beyond):  # of an earlier step than the one at the port
+                m.d.sync += [failing.eq(1), unit.error.info.eq(beyond_addr)]
             with m.Elif(running & requests.range_error):
                 m.d.sync += [failing.eq(1), unit.error.info.eq(request.payload.addr)]
-            with m.Elif(weight_en & (weight_addr >= config.weight_words)):
-                m.d.sync += [failing.eq(1), unit.error.info.eq(weight_addr)]
+            with m.Elif(weight_beyond):
+                m.d.sync += [failing.eq(1), unit.error.info.eq(beyond_addr)]
         m.d.comb += [
             reported.eq(failing & (older == older_fails)),
             unit.error.valid.eq(reported),
         ]
 
+        refused = Signal()
         m.d.comb += [
             self.events.gemm.eq(busy & ~is_stos & ~direct),
             self.events.stos.eq(busy & is_stos),
             self.events.vec.eq(busy & direct),
-            self.events.port.eq(request.valid & ~request.ready),
+            self.events.port.eq(refused),
             self.events.drain.eq(busy & ~checking & (drain_wait | ~active)),
+        ]
+        # A cycle late, so that the scratchpad's grant ends here.
+        m.d.sync += [
+            refused.eq(request.valid & ~request.ready),
             unit.progress.eq((request.valid & request.ready) | weight_en | writer.row_valid | start | unit.done),
         ]
         return m

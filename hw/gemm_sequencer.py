@@ -140,11 +140,13 @@ class GemmSequencer(Component):
         m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
 
         setup = Signal()
+        begun = Signal()  # setup or run; and a cycle more
         m.d.comb += first_line.eq(cfg.in_base - line_step)
         m.d.sync += [
             setup.eq(self.start),
+            begun.eq(self.start | setup | run),
             # `cfg` is stable while these are used, so they need not be held
-            line_step.eq(Mux(setup | run, cfg.sy, cfg.pad_y) * cfg.in_pitch),
+            line_step.eq(Mux(begun, cfg.sy, cfg.pad_y) * cfg.in_pitch),
             last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
             left.eq(cfg.pad_x + Mux(strided, 0, halo)),
         ]

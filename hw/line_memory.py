@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.ram import ANY_READ_DURING_WRITE
 from hw.select import select
 
 __all__ = ["LineMemory"]
@@ -33,7 +34,7 @@ class LineMemory(wiring.Component):
     rd_data : Out
         The word, READ_LATENCY cycles after ``rd_en``; it holds until the next read.
 
-    A read in the cycle of a write to the same line gives the old content; from the next cycle on the new one.
+    What a read gives for a beat that is written in its cycle is undefined; from the next cycle on it is the new one.
     Reset changes neither the memory nor ``rd_data``.
 
     Raises
@@ -70,7 +71,7 @@ class LineMemory(wiring.Component):
         line_bits, beat_bits, word_bits = 8 * self.line_bytes, 8 * self.beat_bytes, 8 * self.word_bytes
         beats, words = line_bits // beat_bits, line_bits // word_bits
 
-        m.submodules.memory = memory = Memory(shape=line_bits, depth=self.depth, init=[])
+        m.submodules.memory = memory = Memory(shape=line_bits, depth=self.depth, init=[], attrs=ANY_READ_DURING_WRITE)
         write = memory.write_port(granularity=beat_bits)
         read = memory.read_port()
 

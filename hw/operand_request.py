@@ -71,11 +71,9 @@ def register_steps(m: Module, steps: stream.Interface, run: Value, step: Mapping
 
     Members of the step that are not named are 0.
     """
-    free = Signal(name="steps_free")
-    m.d.comb += free.eq(~steps.valid | steps.ready)
-    with m.If(free):
+    with m.If(steps.ready):
         m.d.sync += [steps.valid.eq(run), *(steps.payload[name].eq(value) for name, value in step.items())]
-    return run & free
+    return run & steps.ready
 
 
 class PortSignature(Signature):
@@ -100,8 +98,9 @@ class PortSignature(Signature):
 class OperandRequest(Component):
     """The stages behind the sequencers: one finds the bytes inside the line, the next one asks.
 
-    The last one has two places, so that the grant does not reach the counters in the same cycle.  With ``pipeline_mac``
-    the bytes take two cycles, and a third one finds their banks.
+    The last one has two places, so that the grant does not reach the counters in the same cycle; those before, the
+    sequencer's too, move when it has room, all at once: steps come in every cycle, so there are no gaps to close.  With
+    ``pipeline_mac`` the bytes take two cycles, and a third one finds their banks.
 
     Parameters
     ----------
@@ -151,26 +150,20 @@ class OperandRequest(Component):
         m.submodules.port = port = RegisterSlice(data.StructLayout({**members, **({"banks": known} if known else {})}))
         asking, waiting = port.o.p, port.o.valid
 
-        located, located_valid, located_ready = self.steps.p, self.steps.valid, port.i.ready
+        located, located_valid = self.steps.p, self.steps.valid
+        m.d.comb += self.steps.ready.eq(port.i.ready)
         before, inside = pixel_bounds(m, located.x, self.in_w, strided)
         busy: list[Value] = [waiting]
         if config.pipeline_mac:
             ranged = Signal(data.StructLayout(members))
-            ranged_valid, ranged_ready = Signal(), Signal()
-            located, located_valid, located_ready = Signal(step_layout(config)), Signal(), Signal()
+            ranged_valid = Signal()
+            located, located_valid = Signal(step_layout(config)), Signal()
             busy += [located_valid, ranged_valid]
             bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
-            m.d.comb += [
-                ranged_ready.eq(~ranged_valid | port.i.ready),
-                located_ready.eq(~located_valid | ranged_ready),
-                self.steps.ready.eq(located_ready),
-            ]
-            with m.If(located_ready):
+            with m.If(port.i.ready):
                 m.d.sync += [located_valid.eq(self.steps.valid), located.eq(self.steps.p)]
                 m.d.sync += [bounds[0].eq(before), bounds[1].eq(inside)]
             before, inside = bounds
-        else:
-            m.d.comb += self.steps.ready.eq(port.i.ready)
         first, count = Mux(self.window, 0, config.halo), Mux(self.window, config.read_lanes, config.cols)
         lo, hi = byte_range(
             m,
@@ -186,7 +179,7 @@ class OperandRequest(Component):
         issue = Cat(located[name] for name in issue_layout(config).members)
         found = {"addr": located.addr, "issue": issue, "lo": lo, "hi": hi}
         if config.pipeline_mac:
-            with m.If(ranged_ready):
+            with m.If(port.i.ready):
                 m.d.sync += [ranged_valid.eq(located_valid), *(ranged[name].eq(value) for name, value in found.items())]
             m.submodules.banks = needed = VectorAddress(config, self.operand.signature.span)
             m.d.comb += [

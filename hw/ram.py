@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from amaranth.hdl import ClockSignal, Const, Instance, Shape, ShapeCastable
 from amaranth.lib import memory
 
-__all__ = ["Ram"]
+__all__ = ["ANY_READ_DURING_WRITE", "Ram"]
+
+ANY_READ_DURING_WRITE = {"no_rw_check": 1}
+"""Attributes of a memory whose users never read bytes in the cycle in which they are written.
+
+Amaranth's memories give the old data then.  Block RAMs with two ports do not, and without this Yosys adds registers,
+comparators and multiplexers that do.
+"""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class ResultWriter(Component):
     result : WriteSignature, out
     done : out
         One cycle per instruction, in order, when its last write is visible to a read accepted in this cycle.
+    done_next : out
+        ``done`` of the next cycle.
     range_error : out
         An address in use lies beyond its memory; reported before the next instruction is taken.
     range_info : out
@@ -87,6 +89,7 @@ class ResultWriter(Component):
                 "residual": Out(read_signature(config, config.cols)),
                 "result": Out(write_signature(config, config.cols)),
                 "done": Out(1),
+                "done_next": Out(1),
                 "range_error": Out(1),
                 "range_info": Out(32),
                 "halt": In(1),
@@ -375,7 +378,8 @@ class ResultWriter(Component):
         else:
             m.d.comb += [port.valid.eq(write.valid), *(port.payload[name].eq(write.payload[name]) for name in members)]
         visible = 1 + WriteSignature.WRITE_LATENCY + config.pipeline_mac
-        m.d.comb += self.done.eq(delayed(m, ended | pool_ended, visible, name="ended", reset_less=False)[visible])
+        written = delayed(m, ended | pool_ended, visible, name="ended", reset_less=False)
+        m.d.comb += [self.done_next.eq(written[-2]), self.done.eq(written[-1])]
 
         # --- the next instruction: when the last row no longer needs the current one, in stages up to `ask`
         assert ask + 1 <= self.NEXT_INSTRUCTION

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.delay import delayed
 from hw.layouts import Lanes, act_addr_width, range_width
 from hw.ports import operand_signature, read_signature, write_signature
+from hw.ram import ANY_READ_DURING_WRITE
 from hw.rotator import RotateLeft, RotateRight
 from hw.select import lanes_below, select
 from hw.shared import shared
@@ -135,7 +136,7 @@ class Scratchpad(wiring.Component):
     bytes at any address touches each sub-bank at most once, and may reach into the next line and the next bank
     (the last bank is followed by the first: addresses wrap).  The memories are ``lib.memory.Memory``, so a platform's
     ``get_memory`` method replaces them by SRAM macros; each is read and written once per cycle at most, with byte
-    enables, and what a read gives in the cycle of a write to the same word does not matter.
+    enables, and what a read gives for bytes that are written in its cycle does not matter.
 
     Every cycle each bank serves one read and one write.  A request needs the banks that hold its bytes lo <= i < hi,
     none if that range is empty.  ``ready`` is high unless a granted request of a port of higher priority in the same
@@ -251,7 +252,9 @@ class Scratchpad(wiring.Component):
         for bank in range(config.act_banks):
             words.append([])
             for sub in range(SUB_BANKS):
-                memory = Memory(shape=8 * config.sub_bytes, depth=config.act_bank_lines, init=[])
+                memory = Memory(
+                    shape=8 * config.sub_bytes, depth=config.act_bank_lines, init=[], attrs=ANY_READ_DURING_WRITE
+                )
                 m.submodules[f"bank{bank}_sub{sub}"] = memory
                 read, write = memory.read_port(), memory.write_port(granularity=8)
                 m.d.comb += [

@@ -111,6 +111,7 @@ class StosSequencer(Component):
         # --- constants of the instruction: `cfg` is stable while they are used, so few need to be held
         run = Signal()
         setup = Signal(2)
+        begun = Signal()  # setup or run; and a cycle more
         line_step = Signal(pointer)  # one output line; in the first cycle of setup the lines above line 0
         first_line = Signal(pointer)
         last_x = Signal(position)
@@ -129,7 +130,8 @@ class StosSequencer(Component):
         m.d.comb += fold_step.eq(low_part + (part << 8))
         m.d.sync += [
             setup.eq(Cat(self.start, setup[0])),
-            line_step.eq(Mux(Cat(setup, run).any(), cfg.sy, cfg.pad_y) * cfg.in_pitch),
+            begun.eq(Cat(self.start, setup, run).any()),
+            line_step.eq(Mux(begun, cfg.sy, cfg.pad_y) * cfg.in_pitch),
             first_line.eq(cfg.in_base - line_step),
             last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
             left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
@@ -251,18 +253,16 @@ class StosSequencer(Component):
         }
         counted_valid = Signal()  # with `pipeline_mac` only
         if config.pipeline_mac:  # the fold in a cycle of its own
-            free = Signal(name="counted_free")
             counters = {name: Value.cast(value) for name, value in counted.items()}
             counted = {name: Signal(value.shape(), name=f"counted_{name}") for name, value in counters.items()}
-            advance = run & free
-            with m.If(free):
+            with m.If(self.steps.ready):
                 m.d.sync += [counted_valid.eq(run), *(counted[name].eq(value) for name, value in counters.items())]
         above, below = counted["above"], counted["below"]
         m.d.comb += [
             fold_bytes.eq(Mux(above, folded, Mux(below, ~above_bytes, 0))),
             fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
         ]
-        taken = register_steps(
+        register_steps(
             m,
             self.steps,
             counted_valid if config.pipeline_mac else run,
@@ -273,12 +273,7 @@ class StosSequencer(Component):
                 **{name: counted[name] for name in issue_layout(config).members},
             },
         )
-        if config.pipeline_mac:
-            m.d.comb += free.eq(~counted_valid | taken)
-        else:
-            advance = taken
-
-        with m.If(advance):
+        with m.If(run & self.steps.ready):
             m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
             with m.If(capture):
                 m.d.sync += [
