@@ -46,7 +46,7 @@ class StosSequencer(Component):
     care: a tile's n lines are loaded after the capture before, so tiles end n cycles apart and drain in time.
 
     With ``fold`` the lines above line 0 and below the last one are the last and the first ones of the neighbouring
-    segments: the same lines again, a plane further and a segment to the side.
+    segments: the same lines again, a plane further and a segment to the side; and once more in the segments behind those.
 
     Parameters
     ----------
@@ -231,13 +231,16 @@ class StosSequencer(Component):
 
         # Beyond the plane's first and last line, lines go on one segment to the side.
         in_h = cfg.in_h
-        inside, above, below = Signal(), Signal(), Signal()
-        fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 1))
+        inside, above, below, far = Signal(), Signal(), Signal(), Signal()
+        fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 2))
         folded = Mux(beyond, above_bytes[:25] | _BEYOND, above_bytes)
+        fold_end = Signal(len(in_h) + 2)  # behind the last line of two segments below
+        m.d.sync += fold_end.eq(in_h + (in_h << 1))
         m.d.comb += [
             inside.eq((load_line >= 0) & (load_line < in_h)),
-            above.eq(cfg.fold & (load_line < 0) & (load_line >= -in_h)),
-            below.eq(cfg.fold & (load_line >= in_h) & (load_line < 2 * in_h)),
+            above.eq(cfg.fold & (load_line < 0) & (load_line >= -(in_h << 1))),
+            below.eq(cfg.fold & (load_line >= in_h) & (load_line < fold_end)),
+            far.eq(Mux(load_line < 0, load_line < -in_h, load_line >= in_h << 1)),
         ]
         counted = {
             "base": load_base + window_x,
@@ -245,6 +248,7 @@ class StosSequencer(Component):
             "inside": inside,
             "above": above,
             "below": below,
+            "far": far,
             "capture": capture,
             "weight": weight,
             "lane": lane,
@@ -257,10 +261,12 @@ class StosSequencer(Component):
             counted = {name: Signal(value.shape(), name=f"counted_{name}") for name, value in counters.items()}
             with m.If(self.steps.ready):
                 m.d.sync += [counted_valid.eq(run), *(counted[name].eq(value) for name, value in counters.items())]
-        above, below = counted["above"], counted["below"]
+        above, below, far = counted["above"], counted["below"], counted["far"]
+        # Padding is no more than 32 lines, so a plane that lies above twice fits a pointer.
+        two_planes, two_segments = (above_bytes << 1)[: len(above_bytes)], cfg.seg << 1
         m.d.comb += [
-            fold_bytes.eq(Mux(above, folded, Mux(below, ~above_bytes, 0))),
-            fold_x.eq(Mux(above, -cfg.seg, Mux(below, cfg.seg, 0))),
+            fold_bytes.eq(Mux(above, Mux(far, two_planes, folded), Mux(below, ~Mux(far, two_planes, above_bytes), 0))),
+            fold_x.eq(Mux(above, -Mux(far, two_segments, cfg.seg), Mux(below, Mux(far, two_segments, cfg.seg), 0))),
         ]
         register_steps(
             m,

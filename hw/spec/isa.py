@@ -221,7 +221,7 @@ EXEC = FieldTable(
         Field("seg", 9, "output pixels per segment of a line, each one image line; 0: lines have no segments"),
         Field("seg_gap", 4, "last pixels of every segment that belong to no image line: written as out_zp, not pooled"),
         Field("seg_missing", 5, "last output lines whose last segment holds no image line: treated like a gap"),
-        Field("fold", 1, "ST-OS: beyond line 0 and the last line lines continue one segment to the side"),
+        Field("fold", 1, "ST-OS: beyond line 0 and the last line lines continue in the next two segments"),
     ),
     """One strip of a layer.
 
@@ -232,10 +232,8 @@ EXEC = FieldTable(
         single = mode != GEMM or depthwise              # one input channel per output channel
 
         def pixel(c, y, x):
-            if fold and -in_h <= y < 0:
-                y, x = y + in_h, x - seg
-            elif fold and in_h <= y < 2 * in_h:
-                y, x = y - in_h, x + seg
+            if fold and -2 * in_h <= y < 3 * in_h:  # segments are beside each other
+                y, x = y % in_h, x + y // in_h * seg
             inside = 0 <= y < in_h and 0 <= x < in_w
             return ACT[in_base + c*in_cs + y*in_pitch + x] if inside else in_zp
 
@@ -288,7 +286,7 @@ EXEC = FieldTable(
     plane of n lines holds image line s*n + y.  With seg > 0, seg_gap < seg and seg_missing <= out_h; with gaps or
     missing lines besides, sx = 1 and seg <= out_w <= cols.  A gap of kw//2 pixels separates the lines of a row
     convolution; of column and square filters (ST-OS) the lines above and below a segment are found by `fold`; it is
-    whether x - seg or x + seg lies in 0..in_w-1 that counts then, not where x lies.
+    whether the pixel in that segment lies in 0..in_w-1 that counts then, not where x lies.
 
     GEMM and STOS_CH tiles are ``rows`` channels by ``cols`` pixels of one line; STOS_LN tiles are ``rows`` lines of
     one channel.  STOS_CH and STOS_LN compute the same; they differ in cost.

@@ -49,7 +49,7 @@ class Operands:
     channels
         Input channels.
     parts
-        The input lines and pixels needed, and where they lie inside the tensor: in one place, with ``fold`` in three.
+        The input lines and pixels needed, and where they lie inside the tensor: in one place, with ``fold`` in five.
     reads
         The lines of the parts that some tap reads: all of them, unless the stride skips lines.
     second
@@ -145,9 +145,9 @@ def operands(config: AcceleratorConfig, instruction: Instruction) -> Operands:
 
 def _parts(instruction: Instruction, tensor: Block) -> tuple[Part, ...]:
     """Return the parts of the window in which an input tensor lies, once for every place that ``fold`` gives it."""
-    shifts = [(0, 0)]  # x(c, y, x) is the input's line y + lines, pixel x + pixels
-    if instruction["fold"]:
-        shifts += [(tensor.lines, -instruction["seg"]), (-tensor.lines, instruction["seg"])]
+    sides = (0, -1, 1, -2, 2) if instruction["fold"] else (0,)
+    # x(c, y, x) is the input's line y + lines, pixel x + pixels
+    shifts = [(-side * tensor.lines, side * instruction["seg"]) for side in sides]
     parts = []
     for lines, pixels in shifts:
         rows, columns = (

@@ -102,10 +102,10 @@ def _packable(kernel: Kernel) -> bool:
 
 
 def _runs(kernel: Kernel, packing: Packing) -> bool:
-    """Whether a kernel can run in a packed layout: it reaches no farther than the gap and one segment."""
+    """Whether a kernel can run in a packed layout: it reaches no farther than the gap and two segments."""
     lines, pixels = _reach(kernel)
     size = packing.image_height, packing.image_width
-    return _packable(kernel) and kernel.map_shape[1:] == size and lines <= packing.lines and pixels <= packing.gap
+    return _packable(kernel) and kernel.map_shape[1:] == size and lines <= 2 * packing.lines and pixels <= packing.gap
 
 
 def _packings(size: Size, kernels: Iterable[Kernel], config: AcceleratorConfig) -> list[Packing]:
@@ -113,7 +113,10 @@ def _packings(size: Size, kernels: Iterable[Kernel], config: AcceleratorConfig) 
     reaches = [_reach(kernel) for kernel in kernels if kernel.map_shape[1:] == size and _packable(kernel)]
     # without gaps row filters may run segment by segment
     gaps = {0, *(gap for _, gap in reaches)}
-    wanted = {(lines, gap) for lines, _ in reaches for gap in gaps if any(map(any, reaches))}
+    # lines that a filter reaches are in one segment beside, or in two
+    wanted = {
+        (lines, gap) for reach, _ in reaches for lines in (reach, -(-reach // 2)) for gap in gaps if any(map(any, reaches))
+    }
     found = [_packing(size, lines, gap, config.cols) for lines, gap in sorted(wanted)]
     return list(dict.fromkeys(packing for packing in found if packing is not None))
 

@@ -134,8 +134,8 @@ def _reading(kernel: Kernel, first: int, run: _Run) -> Piece:
         # the bounds of the segment are the image's: whatever lies between segments is not read
         lines = min(packing.lines, packing.image_height - home * packing.lines)
         return piece(home * packing.pitch, packing.width, packing.image_width, lines, -top, pad_x)
-    # from the segment before on, where lines above are found
-    before = max(home - 1, 0)
+    # from the segment on in which the lines above are found
+    before = max(home - (1 if top >= -packing.lines else 2), 0)
     source = before * packing.pitch
     left = pad_x - (home - before) * packing.pitch
     return piece(source, packing.width, packing.width - source, packing.lines, -top, left, packing.pitch)
@@ -156,8 +156,8 @@ def spread_problem(kernel: Kernel) -> str | None:
                 return f"{name}={getattr(piece, name)} does not fit its field"
         if piece.seg:
             above, below = -piece.pad_y, (piece.out_h - 1) * kernel.stride[0] - piece.pad_y + kh
-            if above < -piece.in_h or below > 2 * piece.in_h:
-                return "its windows reach farther than one segment"
+            if above < -2 * piece.in_h or below > 3 * piece.in_h:
+                return "its windows reach farther than two segments"
     return None
 
 

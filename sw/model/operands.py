@@ -67,8 +67,8 @@ def operand_reads(
     channel = tiles.channels[chosen, None] * (0 if _dense(item) else 1) + pattern.channels
     line = tiles.lines[chosen, None] * item["sy"] - item["pad_y"] + pattern.lines
     pixel = tiles.pixels[chosen, None] * item["sx"] - item["pad_x"] + pattern.pixels
-    if item["fold"]:  # beyond the plane, lines go on one segment to the side
-        beyond = (line >= item["in_h"]).astype(np.int64) - (line < 0)
+    if item["fold"]:  # beyond the plane, lines go on in the segments beside
+        beyond = np.clip(line // max(item["in_h"], 1), -2, 2)
         line, pixel = line - beyond * item["in_h"], pixel + beyond * item["seg"]
     low, high = np.maximum(pixel, 0), np.minimum(pixel + _span(config, item), item["in_w"]) - 1
     place = item["in_base"] + channel * item["in_cs"] + line * item["in_pitch"]

@@ -49,6 +49,9 @@ FOLDED = {
     "strided": fields(fold=1, seg=7, kh=3, sx=2, sy=2, pad_y=1, pad_x=-5, out_w=3, out_h=4, cout=2),
     "strided-square": fields(fold=1, seg=6, kh=3, kw=3, sx=2, sy=2, pad_y=1, pad_x=1, out_w=4, out_h=3, cout=2),
     "beyond": fields(fold=1, seg=5, kh=3, pad_y=5, pad_x=-1, out_h=9, in_h=2, cout=2),
+    "two-segments": fields(fold=1, seg=2, kh=5, pad_y=2, in_h=1, in_w=9, out_w=9, out_h=1, cout=2),
+    "two-segments-square": fields(fold=1, seg=3, kh=5, kw=3, pad_y=4, pad_x=-3, in_h=2, in_w=17, out_w=5, out_h=8),
+    "two-segments-apart": fields(fold=1, seg=1, kh=3, sy=3, pad_y=9, in_h=4, out_h=9),
     "tall": fields(fold=1, seg=1, kh=2, pad_y=1, in_h=300, out_h=3, in_pitch=5, in_w=3),
     "no-lines": fields(fold=1, seg=3, kh=2, pad_y=2, in_h=0, out_h=4),
 }
@@ -67,8 +70,8 @@ def events(config: AcceleratorConfig, f: dict[str, int]) -> Iterator[Event]:
         # column j meets tap kx in register halo + j - (kw-1-kx), where output pixel x + j needs pixel x + j + kx - pad
         first = x - f.get("pad_x", 0)
         if f.get("fold") and not 0 <= line < f["in_h"]:  # the line of the neighbouring segment
-            side = 1 if line < 0 else -1
-            line, first = line + side * f["in_h"], first - side * f["seg"]
+            side = max(-2, min(line // max(f["in_h"], 1), 2))
+            line, first = line - side * f["in_h"], first + side * f["seg"]
         pixels = {lane: first + kw - 1 - config.halo + lane for lane in range(config.read_lanes)}
         if strided:
             pixels = {config.halo + j: first + 2 * j for j in range(config.cols)}

@@ -125,7 +125,7 @@ def torch_accumulators(config: AcceleratorConfig, act: np.ndarray, weights: np.n
     c, y, x = np.ogrid[:channels, : (ins["out_h"] - 1) * sy + kh, : (ins["out_w"] - 1) * sx + kw]
     y, x = y - ins["pad_y"], x - ins["pad_x"]
     if ins["fold"]:  # image lines go on in the segment before or behind
-        turn = np.where((-ins["in_h"] <= y) & (y < 2 * ins["in_h"]), y // max(ins["in_h"], 1), 0)
+        turn = np.where((-2 * ins["in_h"] <= y) & (y < 3 * ins["in_h"]), y // max(ins["in_h"], 1), 0)
         y, x = y - turn * ins["in_h"], x + turn * ins["seg"]
     there = (y >= 0) & (y < ins["in_h"]) & (x >= 0) & (x < ins["in_w"])
     address = np.where(there, ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x, 0)
@@ -150,9 +150,9 @@ def literal_accumulators(
     def read(c: int, y: int, x: int) -> int:
         if 0 <= y < ins["in_h"] and 0 <= x < ins["in_w"]:
             return int(act[ins["in_base"] + c * ins["in_cs"] + y * ins["in_pitch"] + x])
-        if ins["fold"] and -ins["in_h"] <= y < 0:
+        if ins["fold"] and -2 * ins["in_h"] <= y < 0:
             return read(c, y + ins["in_h"], x - ins["seg"])
-        if ins["fold"] and ins["in_h"] <= y < 2 * ins["in_h"]:
+        if ins["fold"] and ins["in_h"] <= y < 3 * ins["in_h"]:
             return read(c, y - ins["in_h"], x + ins["seg"])
         return ins["in_zp"]
 

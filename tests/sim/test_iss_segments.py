@@ -130,8 +130,8 @@ SHAPES = [
         (14, 14, 2), (7, 7, 3), (7, 7, 4), (9, 5, 4), (12, 3, 5), (8, 28, 1), (13, 4, 3), (6, 2, 6)
     ]
     for kernel in (1, 3, 5, 7)
-    # A window reaches no further than the segment beside, and the line is no longer than the array.
-    if kernel // 2 <= -(-height // count) and count * (width + kernel // 2) <= CONFIG.cols
+    # A window reaches no further than two segments to the side, and the line is no longer than the array.
+    if kernel // 2 <= 2 * -(-height // count) and count * (width + kernel // 2) <= CONFIG.cols
 ]  # fmt: skip
 SHAPE = pytest.mark.parametrize(("height", "width", "count", "kernel"), SHAPES)
 
