@@ -46,7 +46,7 @@ class StosSequencer(Component):
     care: a tile's n lines are loaded after the capture before, so tiles end n cycles apart and drain in time.
 
     With ``fold`` the lines above line 0 and below the last one are the last and the first ones of the neighbouring
-    segments: the same lines again, a plane further and a segment to the side; and once more in the segments behind those.
+    segments: the same lines again, a plane further and a segment to the side.  The segments behind those follow.
 
     Parameters
     ----------

@@ -114,9 +114,8 @@ def _packings(size: Size, kernels: Iterable[Kernel], config: AcceleratorConfig) 
     # without gaps row filters may run segment by segment
     gaps = {0, *(gap for _, gap in reaches)}
     # lines that a filter reaches are in one segment beside, or in two
-    wanted = {
-        (lines, gap) for reach, _ in reaches for lines in (reach, -(-reach // 2)) for gap in gaps if any(map(any, reaches))
-    }
+    needed = {lines for reach, _ in reaches for lines in (reach, -(-reach // 2))}
+    wanted = {(lines, gap) for lines in needed for gap in gaps if any(map(any, reaches))}
     found = [_packing(size, lines, gap, config.cols) for lines, gap in sorted(wanted)]
     return list(dict.fromkeys(packing for packing in found if packing is not None))
 

@@ -106,7 +106,7 @@ def test_the_page_computes_what_the_simulator_does() -> None:
     [
         ("kw - 1 - kx", "kx"),
         ("[n - 1 - i]", "[i]"),
-        ("x - seg\n", "x + seg\n"),
+        ("x + y // in_h * seg\n", "x - y // in_h * seg\n"),
         ("seg - seg_gap", "seg"),
         ("half - 1 + odd", "half"),
         ("not gap or res == POOL", "not gap"),

@@ -117,8 +117,8 @@ def test_a_row_filter_stays_within_its_segment() -> None:
 
 
 def test_what_cannot_be_spread() -> None:
-    assert spread_problem(spread(filters((7, 1), 7, 1), Packing(7, 7, 8, 4), None)) is None  # 3 lines, 4 in two segments
-    assert spread_problem(spread(filters((7, 1), 7, 1), Packing(7, 7, 8, 7), None)) is not None  # 2 in two segments
+    assert spread_problem(spread(filters((7, 1), 7, 1), Packing(7, 7, 8, 4), None)) is None  # 3 lines, 4 beside
+    assert spread_problem(spread(filters((7, 1), 7, 1), Packing(7, 7, 8, 7), None)) is not None  # 2 beside
     square = spread(filters((5, 5), 14, 2), FOURTEEN, None)
     assert spread_problem(square) is not None  # wider than the gap
     assert spread_problem(replace(spread(filters((3, 1), 14, 2), FOURTEEN, None), mode=Mode.GEMM)) is not None
