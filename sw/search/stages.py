@@ -21,7 +21,7 @@ from sw.search.training import SUPERNET, PictureFacts, Trained, load_supernet, t
 from sw.study.command import need_packages, save_picture
 from sw.study.command import progress_bar as study_bar
 from sw.train.command import progress_bar, recipe_of, training_pictures
-from sw.train.distributed import processes
+from sw.train.distributed import compute_deterministically, processes
 
 __all__ = ["run_export", "run_search", "run_table", "run_train"]
 
@@ -61,7 +61,7 @@ def run_train(options: argparse.Namespace) -> Found:
     space = Space.from_dict({**space.to_dict(), "classes": classes})
     options.out.mkdir(parents=True, exist_ok=True)
     with processes(options.device) as together, progress_bar(together.first) as progress:
-        torch.use_deterministic_algorithms(together.device.type == "cpu")
+        compute_deterministically(together.device)
         record = train_supernet(
             space,
             pictures,

@@ -27,7 +27,7 @@ from sw.printing import show
 from sw.status import exit_status
 from sw.train.checkpoint import CheckpointError
 from sw.train.data import TrainingPictures, open_pictures
-from sw.train.distributed import ProcessError, Processes, processes
+from sw.train.distributed import ProcessError, Processes, compute_deterministically, processes
 from sw.train.joint import separated
 from sw.train.loop import Precision, Progress, Result, TrainingError, fit
 from sw.train.objective import Objective
@@ -332,7 +332,7 @@ def run(options: argparse.Namespace, build: Callable[[argparse.Namespace, int, t
         torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     with processes(options.device) as together:
-        torch.use_deterministic_algorithms(together.device.type == "cpu")
+        compute_deterministically(together.device)
         with progress_bar(together.first) as progress:
             return _trained(options, build, together, progress)
 

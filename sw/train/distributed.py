@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sw.train.data import Share
 
-__all__ = ["ProcessError", "Processes", "processes"]
+__all__ = ["ProcessError", "Processes", "compute_deterministically", "processes"]
 
 
 class ProcessError(RuntimeError):
@@ -70,6 +70,15 @@ class Processes:
         """Return when all processes have come here."""
         if self.share.world > 1:
             dist.barrier()
+
+
+def compute_deterministically(device: torch.device) -> None:
+    """Let the same run compute the same again: bit for bit on a CPU, on a GPU as far as its libraries can.
+
+    PyTorch warns of operators that have no deterministic form for a GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it; read with its first product
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
 
 
 @contextmanager

@@ -54,22 +54,26 @@ class EpochLog:
         self._writer = None
         if tensorboard:
             if importlib.util.find_spec("tensorboard") is None:
-                raise ValueError("--tensorboard needs the package tensorboard; log.csv is written in any case")
+                raise ValueError("--tensorboard needs TensorBoard: pip install 'rowcast[tensorboard]'")
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=len(lines) + 1)
+            # all events are written anew too: those of a killed process may be missing
+            self._writer = SummaryWriter(str(folder), purge_step=1)
+        self._events = 0
 
     def write(self) -> None:
-        """Write all lines, and the last one as events."""
-        line = self.lines[-1]
+        """Write all lines, and those that are new as events."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(line), lineterminator="\n")
+        writer = csv.DictWriter(text, list(self.lines[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.lines)
         write_atomic(self.path, text.getvalue().encode())
         if self._writer is not None:
-            for key, value in line.items():
-                self._writer.add_scalar(key, value, int(line["epoch"]))
+            for line in self.lines[self._events :]:
+                for key, value in line.items():
+                    self._writer.add_scalar(key, value, int(line["epoch"]))
+            self._events = len(self.lines)
+            self._writer.flush()
 
     def __enter__(self) -> EpochLog:
         return self

@@ -14,7 +14,7 @@ from sw.frontends.calibration import PictureInput
 from sw.preprocessing import Preprocessing
 from sw.train.checkpoint import CheckpointError, read_checkpoint
 from sw.train.data import Share, open_pictures
-from sw.train.distributed import Processes
+from sw.train.distributed import Processes, compute_deterministically
 from sw.train.logs import read_log
 from sw.train.loop import TrainingError, fit, measure
 from sw.train.objective import Labels
@@ -182,9 +182,46 @@ def test_a_batch_larger_than_the_set_is_refused(pictures, tmp_path):
         run(pictures, tmp_path / "run", RECIPE.changed({"batch": 64}))
 
 
-def test_mixed_precision_trains(pictures, tmp_path):
-    result = run(pictures, tmp_path / "run", RECIPE.changed({"epochs": 12}), precision="bf16")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains(pictures, tmp_path, precision):
+    result = run(pictures, tmp_path / "run", RECIPE.changed({"epochs": 12}), precision=precision)
     assert result.lines[-1]["top1"] >= 80
+    scale = read_checkpoint(tmp_path / "run" / "last.pt")["state"]["scaler"]
+    assert bool(scale) == (precision == "fp16")  # only its gradients need scaling
+
+
+def test_an_interrupted_run_has_every_event_once(pictures, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(epoch: int, done: int, total: int, loss: float) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, tmp_path / "cut", tensorboard=True, progress=stop)
+    result = run(pictures, tmp_path / "cut", tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "cut")).Reload()
+    for name in ("loss", "top1", "learning_rate"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(line["epoch"], pytest.approx(line[name])) for line in result.lines]
+
+
+def test_missing_tensorboard_is_said(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"--tensorboard needs .*'rowcast\[tensorboard\]'"):
+        run(pictures, tmp_path / "run", tensorboard=True)
+
+
+def test_computing_is_deterministic(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        for device, warns in (("cpu", False), ("cuda", True)):
+            compute_deterministically(torch.device(device))
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled() == warns
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 _MANY = """
