@@ -92,6 +92,12 @@ class Plan:
         """Return a run's number of epochs."""
         return METHODS[method].times * self.epochs
 
+    def facts(self, method: str, seed: int) -> Row:
+        """Return what a finished run says of itself if it is the one that is wanted."""
+        width = float(self.common[self.common.index("--width") + 1])
+        network = self.network + METHODS[method].variant
+        return {"network": network, "width": width, "epochs": self.epochs_of(method), "seed": seed}
+
     def command(self, method: str, seed: int) -> list[str]:
         """Return a run's arguments behind ``python``."""
         how = METHODS[method]
@@ -116,8 +122,9 @@ def run_all(
                     continue
                 call(plan.command(method, seed))
             facts = read_provenance(weights)
-            if (facts["epochs"], facts["seed"]) != (plan.epochs_of(method), seed):
-                raise WeightsError(f"{weights}: a run of {facts['epochs']} epochs; give another --out")
+            for name, wanted in plan.facts(method, seed).items():
+                if (known := facts.get(name)) != wanted:
+                    raise WeightsError(f"{weights}: a run whose {name} is {known}, not {wanted}; give another --out")
             rows.append(
                 {
                     "method": method,

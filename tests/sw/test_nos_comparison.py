@@ -43,6 +43,7 @@ class Trainer:
         self.done.append((method, int(seed)))
         options.out.mkdir()
         facts = {"top1": TOP1[method] + int(seed), "epochs": epochs, "seed": int(seed)}
+        facts |= {"network": options.network, "width": options.width}
         save_weights(nn.Linear(1, 1), options.out / "weights.npz", {**facts, "seconds": 60.2, "parameters": 7})
 
 
@@ -64,9 +65,13 @@ def test_finished_runs_are_not_made_again(plan):
     assert len(rows) == 2
     finished = bench.run_all(plan, [0, 1], list(bench.METHODS), None)
     assert [(row["method"], row["seed"]) for row in finished] == [("depthwise", 0), ("half_nos", 0)]
-    longer = bench.Plan(plan.data, plan.out, plan.network, 9, plan.common)
-    with pytest.raises(WeightsError, match="a run of 3 epochs; give another --out"):
-        bench.run_all(longer, [0], ["depthwise"], second)
+    for change, said in (
+        ({"epochs": 9}, "epochs is 3, not 9"),
+        ({"common": ("--width", "0.5")}, r"width is 0\.35, not 0\.5"),
+        ({"network": "mobilenet_v1_cifar"}, "network is mobilenet_v2_cifar, not mobilenet_v1_cifar"),
+    ):
+        with pytest.raises(WeightsError, match=f"a run whose {said}; give another --out"):
+            bench.run_all(dataclasses.replace(plan, **change), [0], ["depthwise"], second)
 
 
 def test_means_spreads_and_what_is_recovered(plan):
