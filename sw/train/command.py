@@ -50,7 +50,7 @@ __all__ = [
 WEIGHTS = "weights.npz"
 """Name of the trained weights in a run's folder."""
 
-FAILURES = (CheckpointError, TrainingError, ProcessError)
+FAILURES = (CheckpointError, TrainingError, ProcessError, torch.OutOfMemoryError)
 """Errors of a training that was asked for in order."""
 
 EPILOG = (

@@ -95,7 +95,7 @@ def processes(device: str | None = None) -> Iterator[Processes]:
     ValueError
         If a GPU is asked for and there is none, or there are fewer than processes on this machine.
     ProcessError
-        Out of the context: if another process ended, which says why itself.
+        If the others cannot be found.  Out of the context: if one ended, which says why itself.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -110,13 +110,14 @@ def processes(device: str | None = None) -> Iterator[Processes]:
     if world == 1:
         yield Processes(Share(), place)
         return
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
         yield Processes(Share(rank, world), place)
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo raises plain RuntimeErrors
             reason = str(error).partition("\n")[0]
-            raise ProcessError(f"process {rank} of {world} lost the others ({reason})") from None
+            raise ProcessError(f"process {rank} of {world} lost the others, or did not find them ({reason})") from None
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()

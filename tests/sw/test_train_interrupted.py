@@ -145,6 +145,15 @@ def test_no_space_for_the_weights_is_no_wrong_usage(base, capsys):
     assert (base / "base" / "weights.npz").read_bytes() == before
 
 
+def test_a_gpu_that_is_too_small_is_said(base, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("sw.train.command.fit", full)
+    assert train(arguments(base, "sw.train", "gpu")) == 1
+    assert capsys.readouterr().err == "error: CUDA out of memory. Tried to allocate 9 GiB\n"
+
+
 @pytest.mark.slow
 def test_two_processes_scaffold_killed_and_continued(base, capsys):
     """``torchrun`` for both programs; the second is killed in its second epoch."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from sw.frontends.calibration import PictureInput
 from sw.preprocessing import Preprocessing
 from sw.train.checkpoint import CheckpointError, read_checkpoint
 from sw.train.data import Share, open_pictures
-from sw.train.distributed import Processes, compute_deterministically
+from sw.train.distributed import ProcessError, Processes, compute_deterministically, processes
 from sw.train.logs import read_log
 from sw.train.loop import TrainingError, fit, measure
 from sw.train.objective import Labels
@@ -210,6 +211,18 @@ def test_missing_tensorboard_is_said(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"--tensorboard needs .*'rowcast\[tensorboard\]'"):
         run(pictures, tmp_path / "run", tensorboard=True)
+
+
+def test_processes_that_do_not_find_each_other(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        facts = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": taken.getsockname()[1]}
+        for name, value in facts.items():
+            monkeypatch.setenv(name, str(value))
+        with (
+            pytest.raises(ProcessError, match=r"process 0 of 2 .* did not find them \(.*address already in use"),
+            processes("cpu"),
+        ):
+            pytest.fail("began alone")
 
 
 def test_computing_is_deterministic(monkeypatch):
