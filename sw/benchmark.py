@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.spec.program import write_atomic
+from sw.drawing import need_matplotlib
 
 __all__ = ["check_results", "run_python", "save_results"]
 
@@ -41,8 +41,8 @@ def check_results(record: Path | None, picture: Path | None, *others: Path | Non
     for path in (record, picture, *others):
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
-    if picture is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError(f"{picture}: drawing needs matplotlib: pip install 'rowcast[plot]'")
+    if picture is not None:
+        need_matplotlib(str(picture))
 
 
 def save_results(

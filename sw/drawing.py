@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["svg"]
+__all__ = ["need_matplotlib", "svg"]
+
+
+def need_matplotlib(what: str) -> None:
+    """Refuse to begin work whose picture could not be drawn.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib is not installed; the message begins with `what`.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(f"{what} needs matplotlib: pip install 'rowcast[plot]'")
 
 
 def svg(figure: Figure, description: str | None = None) -> bytes:

@@ -15,6 +15,7 @@ from hw.spec.config import AcceleratorConfig, ConfigError
 from hw.spec.program import write_atomic
 from sw.backends import BackendError, RunError
 from sw.compiler import CompileError, compile_graph
+from sw.drawing import need_matplotlib
 from sw.measure import measure
 from sw.model.authors import network_cycles
 from sw.model.channels import Memory
@@ -191,10 +192,7 @@ def _check(options: argparse.Namespace) -> None:
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: its directory does not exist")
     if options.html is not None:
-        import importlib.util
-
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ValueError("--html: pictures need matplotlib; install rowcast[plot]")
+        need_matplotlib("--html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from hw.spec.config import ConfigError
 from hw.spec.program import write_atomic
 from sw.compiler import CompileError
-from sw.drawing import svg
+from sw.drawing import need_matplotlib, svg
 from sw.paper.cells import Cells, cases
 from sw.paper.facts import Facts, authors_facts, hardware_facts, published_facts, read_peers
 from sw.paper.page import page, summary
@@ -104,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not options.out.parent.is_dir():
             raise FileNotFoundError(f"--out {options.out}: its directory does not exist")
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ValueError("pictures need matplotlib; install rowcast[plot]")
+        need_matplotlib("a page with pictures")
         facts = compute(options)
         folder = options.out.parent / "pictures"
         folder.mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ def test_files_that_could_not_be_written_are_said_before_the_work(
             check_results(*files)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_results(tmp_path / "a.json", None)
-    with pytest.raises(ValueError, match=r"a\.svg: drawing needs matplotlib: pip install 'rowcast\[plot\]'"):
+    with pytest.raises(ValueError, match=r"a\.svg needs matplotlib: pip install 'rowcast\[plot\]'"):
         check_results(None, tmp_path / "a.svg")
 
 

@@ -259,3 +259,9 @@ def test_html_holds_its_pictures(digits: Path) -> None:
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_pictures_without_matplotlib_are_refused_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["mobilenet_v2_cifar", "--preset", "edge8", "--html", str(tmp_path / "a.html")]) == 2
+    assert "--html needs matplotlib: pip install 'rowcast[plot]'" in capsys.readouterr().err
