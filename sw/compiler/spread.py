@@ -12,7 +12,6 @@ the zero point).
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import dataclass
 
 from hw.spec.config import AcceleratorConfig
@@ -25,6 +24,9 @@ from sw.compiler.steps import Span, Step
 __all__ = ["Piece", "kernel_cycles", "pieces", "spread_problem", "spread_steps"]
 
 _FIELD = {field.name: field for field in EXEC.fields}
+
+_FOLDS = 2
+"""Segments to either side in which `fold` finds lines."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ class Piece:
 
 def pieces(kernel: Kernel) -> list[Piece]:
     """Return the EXECs of a spread kernel."""
+    return [_reading(kernel, first, run) for first, run in _parts(kernel)]
+
+
+def _parts(kernel: Kernel) -> list[tuple[int, _Run]]:
+    """Return what each EXEC makes, with the number of its first image line."""
     assert kernel.spread
-    return [
-        _reading(kernel, first, run)
-        for start, run in _runs(kernel)
-        for first, run in _within_segments(kernel, start, run)
-    ]
+    return [part for start, run in _runs(kernel) for part in _within_segments(kernel, start, run)]
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,23 @@ def _runs(kernel: Kernel) -> list[tuple[int, _Run]]:
 
 
 def _within_segments(kernel: Kernel, start: int, run: _Run) -> list[tuple[int, _Run]]:
-    """Cut a run so that the middle lines of every part's windows lie in one segment of the input."""
+    """Cut a run into as few parts as can be, so that an EXEC finds all lines that a part needs."""
     if kernel.source_packing is None:
         return [(start, run)]
-    homes = [_home(kernel, kernel.source_packing, start + line) for line in range(run.count)]
     parts, first = [], 0
-    for _, group in itertools.groupby(homes):
-        stop = first + len(list(group))
-        parts.append((start + first, run.part(first, stop)))
-        first = stop
+    for stop in range(1, run.count + 1):
+        if stop == run.count or _problem(kernel, start + first, run.part(first, stop + 1)) is not None:
+            parts.append((start + first, run.part(first, stop)))
+            first = stop
     return parts
 
 
-def _home(kernel: Kernel, packing: Packing, line: int) -> int:
-    """Return the segment of the input in which the middle line of an output line's window lies."""
-    middle = line * kernel.stride[0] - kernel.pad[0] + kernel.kernel[0] // 2
-    return min(max(middle // packing.lines, 0), packing.segments - 1)
+def _segments(kernel: Kernel, packing: Packing, first: int, count: int) -> tuple[int, int]:
+    """Return the first and the last segment of the input in which lines lie that some output lines need."""
+    (kh, _), (sy, _), (pad_y, _) = kernel.kernel, kernel.stride, kernel.pad
+    top = first * sy - pad_y
+    low, high = (min(max(line, 0), packing.image_height - 1) for line in (top, top + (count - 1) * sy + kh - 1))
+    return low // packing.lines, high // packing.lines
 
 
 def _reading(kernel: Kernel, first: int, run: _Run) -> Piece:
@@ -128,17 +132,29 @@ def _reading(kernel: Kernel, first: int, run: _Run) -> Piece:
         low = min(max(top, 0), height)
         high = min(max(top + (run.count - 1) * sy + kh, low), height)
         return piece(low * width, width, width, high - low, low - top, pad_x)
-    home = _home(kernel, packing, first)
-    top -= home * packing.lines
+    low, high = _segments(kernel, packing, first, run.count)
     if kh == 1:
         # the bounds of the segment are the image's: whatever lies between segments is not read
-        lines = min(packing.lines, packing.image_height - home * packing.lines)
-        return piece(home * packing.pitch, packing.width, packing.image_width, lines, -top, pad_x)
-    # from the segment on in which the lines above are found
-    before = max(home - (1 if top >= -packing.lines else 2), 0)
-    source = before * packing.pitch
-    left = pad_x - (home - before) * packing.pitch
+        lines = min(packing.lines, packing.image_height - low * packing.lines)
+        return piece(low * packing.pitch, packing.width, packing.image_width, lines, low * packing.lines - top, pad_x)
+    # from the first segment on, seen from one with two others at most on either side
+    home = max(low, high - _FOLDS)
+    source, left = low * packing.pitch, pad_x - (home - low) * packing.pitch
+    top -= home * packing.lines
     return piece(source, packing.width, packing.width - source, packing.lines, -top, left, packing.pitch)
+
+
+def _problem(kernel: Kernel, first: int, run: _Run) -> str | None:
+    """Return why no single EXEC makes some lines, or None."""
+    if (packing := kernel.source_packing) is not None:
+        low, high = _segments(kernel, packing, first, run.count)
+        if high - low > (2 * _FOLDS if kernel.kernel[0] > 1 else 0):
+            return "its windows reach farther than two segments"
+    piece = _reading(kernel, first, run)
+    for name in ("pad_y", "pad_x", "seg"):
+        if not _FIELD[name].minimum <= getattr(piece, name) <= _FIELD[name].maximum:
+            return f"{name}={getattr(piece, name)} does not fit its field"
+    return None
 
 
 def spread_problem(kernel: Kernel) -> str | None:
@@ -150,15 +166,7 @@ def spread_problem(kernel: Kernel) -> str | None:
         reach = max(kernel.pad[1], kw - 1 - kernel.pad[1])
         if kernel.mode not in (Mode.STOS_CH, Mode.STOS_LN) or reach > packing.gap and kw > 1:
             return "it reads lines above and below that are not beside"
-    for piece in pieces(kernel):
-        for name in ("pad_y", "pad_x", "seg"):
-            if not _FIELD[name].minimum <= getattr(piece, name) <= _FIELD[name].maximum:
-                return f"{name}={getattr(piece, name)} does not fit its field"
-        if piece.seg:
-            above, below = -piece.pad_y, (piece.out_h - 1) * kernel.stride[0] - piece.pad_y + kh
-            if above < -2 * piece.in_h or below > 3 * piece.in_h:
-                return "its windows reach farther than two segments"
-    return None
+    return next((found for first, run in _parts(kernel) if (found := _problem(kernel, first, run))), None)
 
 
 def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: int) -> int:

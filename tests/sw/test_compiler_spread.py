@@ -83,7 +83,7 @@ def test_pieces_write_every_byte_of_a_plane_once(
 
 
 def test_a_strided_column_filter_from_one_packing_to_another() -> None:
-    """Lines 4 and 5 of the result are around line 8, in segment 1; from segment 0 on, so that line 7 is below it."""
+    """Lines 2 and 3 of the result need line 7, which is below segment 0; lines 4 and 5 need segment 1 alone."""
     made = spread(filters((3, 1), 14, 2), FOURTEEN, SEVEN)
     first, second, *_ = pieces(made)
     assert first == Piece(
@@ -101,7 +101,14 @@ def test_a_strided_column_filter_from_one_packing_to_another() -> None:
     )
     assert (second.target, second.source, second.pad_y, second.pad_x) == (8, 0, 1 - 4, 0)
     third = next(piece for piece in pieces(made) if piece.target == 16)
-    assert (third.source, third.in_w, third.pad_y, third.pad_x) == (0, 29, 7 - 8 + 1, -15)
+    assert (third.source, third.in_w, third.pad_y, third.pad_x) == (15, 14, 0, 0)
+
+
+def test_a_column_filter_over_four_segments_is_one_instruction() -> None:
+    """14 lines in four segments of four: all of them are within two segments of segment 1."""
+    (piece,) = pieces(spread(filters((3, 1), 14, 2), Packing(14, 14, 15, 4), None))
+    assert (piece.out_h, piece.source, piece.in_w, piece.in_h) == (7, 0, 59, 4)
+    assert (piece.pad_y, piece.pad_x, piece.seg) == (1 + 4, -15, 15)
 
 
 def test_a_row_filter_stays_within_its_segment() -> None:
@@ -122,8 +129,8 @@ def test_what_cannot_be_spread() -> None:
     square = spread(filters((5, 5), 14, 2), FOURTEEN, None)
     assert spread_problem(square) is not None  # wider than the gap
     assert spread_problem(replace(spread(filters((3, 1), 14, 2), FOURTEEN, None), mode=Mode.GEMM)) is not None
-    far = Packing(40, 40, 41, 2)
-    assert "pad_x" in str(spread_problem(spread(filters((3, 1), 40, 2), far, None)))
+    far = Packing(40, 40, 41, 20)
+    assert "pad_x" in str(spread_problem(spread(filters((7, 1), 40, 2), far, None)))
     assert spread_problem(spread(filters((1, 3), 40, 2), far, None)) is None
 
 
