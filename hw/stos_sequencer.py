@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
@@ -104,7 +106,8 @@ class StosSequencer(Component):
         pointer, position, line = signed(POINTER_WIDTH), signed(X_WIDTH), signed(_LINE_WIDTH)
 
         strided = self.strided  # every second pixel is read
-        lines = Signal()  # rows are lines, not channels
+        register = partial(Signal, reset_less=True)  # for what is set before it is used
+        lines = register()  # rows are lines, not channels
         # A cycle behind `cfg`: right from the first cycle of setup on.
         m.d.sync += [lines.eq(cfg.mode == Mode.STOS_LN), strided.eq((cfg.sx == 2) & (cfg.kw == 1))]
 
@@ -112,27 +115,36 @@ class StosSequencer(Component):
         run = Signal()
         setup = Signal(2)
         begun = Signal()  # setup or run; and a cycle more
-        line_step = Signal(pointer)  # one output line; in the first cycle of setup the lines above line 0
-        first_line = Signal(pointer)
-        last_x = Signal(position)
-        left = Signal(signed(8))  # from a read's byte 0 to the input position of its tile
-        taps_words = Signal(8)  # weight words per channel block
-        capture_words = Signal(8)  # weight words from capture to capture within a phase
-        last_phase_index = Signal(4)
-        before_last_phase, one_phase = Signal(4), Signal()
+        # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; times the rest of in_h, from then on
+        product = register(signed(POINTER_WIDTH + 1))
+        line_step = register(len(cfg.in_pitch) + 2)  # one output line; sy is 1 to 4
+        first_line = cfg.in_base - product
+        limit_x = register(position)  # beyond this the next tile is the line's last one
+        one_tile = register()  # a line is one tile
+        tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
+        last_x = register(position)
+        left = register(signed(8))  # from a read's byte 0 to the input position of its tile
+        taps_words = register(8)  # weight words per channel block
+        capture_words = register(8)  # weight words from capture to capture within a phase
+        last_phase_index = register(4)
+        before_last_phase, one_phase = register(4), register()
         # The first ky behind which, one or two strides on, no other one of the phase follows; phase 0 has only ky = 0.
-        ky_end, ky_next_end, one_ky = Signal(signed(6)), Signal(signed(6)), Signal()
-        part = Signal(POINTER_WIDTH)  # in_h * in_pitch by bytes of in_h, the high one in the second cycle of setup
-        low_part = Signal(signed(POINTER_WIDTH + 1))
+        ky_end, ky_next_end, one_ky = register(signed(6)), register(signed(6)), register()
+        low_part = register(signed(POINTER_WIDTH + 1))
         fold_step = Signal(signed(POINTER_WIDTH + 9))
-        above_bytes = Signal(pointer)  # from lines above to what they repeat; from those below it is as far back
-        beyond = Signal()  # that is more than any scratchpad holds
-        m.d.comb += fold_step.eq(low_part + (part << 8))
+        above_bytes = register(pointer)  # from lines above to what they repeat; from those below it is as far back
+        beyond = register()  # that is more than any scratchpad holds
+        low_h, high_h, sy, pitch = cfg.in_h[:8], cfg.in_h[8:], cfg.sy, cfg.in_pitch
+        m.d.comb += fold_step.eq(low_part + (product << 8))
+        fold = m.d.sync if config.pipeline_mac else m.d.comb
+        fold += [above_bytes.eq(fold_step), beyond.eq(fold_step >= _BEYOND)]
         m.d.sync += [
             setup.eq(Cat(self.start, setup[0])),
             begun.eq(Cat(self.start, setup, run).any()),
-            line_step.eq(Mux(begun, cfg.sy, cfg.pad_y) * cfg.in_pitch),
-            first_line.eq(cfg.in_base - line_step),
+            product.eq(Mux(begun, Mux(setup[0], cfg.pad_y, high_h), low_h) * pitch),
+            line_step.eq(Mux(sy[0], pitch, 0) + Mux(sy[2], pitch << 2, Mux(sy[1], pitch << 1, 0))),
+            limit_x.eq(last_x - left - (tile_step << 1)),
+            one_tile.eq(last_x < tile_step),
             last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
             left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
             taps_words.eq(cfg.kh * cfg.kw),
@@ -143,44 +155,38 @@ class StosSequencer(Component):
             ky_end.eq(cfg.kh - cfg.sy),
             ky_next_end.eq(cfg.kh - (cfg.sy << 1)),
             one_ky.eq(~lines | (cfg.sy >= cfg.kh)),
-            part.eq(Mux(setup[0], cfg.in_h[8:], cfg.in_h[:8]) * cfg.in_pitch),
-            low_part.eq(part - cfg.seg),
         ]
-        with m.If(setup[1]):
-            m.d.sync += [above_bytes.eq(fold_step), beyond.eq(fold_step >= _BEYOND)]
+        with m.If(setup[0]):
+            m.d.sync += low_part.eq(product - cfg.seg)
         load_step = Mux(lines, line_step, cfg.in_cs)  # from row to row
         middle_step = Mux(lines, rows * line_step, line_step)  # next line (CH), next block of lines (LN)
         outer_step = Mux(lines, cfg.in_cs, rows * cfg.in_cs)  # next block of channels (CH), next channel (LN)
 
         # --- stage A: counters of the load walk
-        outer_base = Signal(pointer)
-        middle_base = Signal(pointer)
-        middle_line = Signal(line)  # input line under ky = 0 of the tile's first output line
+        outer_base = register(pointer)
+        middle_base = register(pointer)
+        middle_line = register(line)  # input line under ky = 0 of the tile's first output line
         # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
-        window_x = Signal(position)
-        phase = Signal(4)
-        phase_base = Signal(pointer)
-        phase_weight = Signal(WEIGHT_POINTER_WIDTH)
-        load_base = Signal(pointer)
-        load_line = Signal(line)
-        loaded = Signal(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
-        ky = Signal(4)
-        weight = Signal(WEIGHT_POINTER_WIDTH)
-        block_weight = Signal(WEIGHT_POINTER_WIDTH)
-        lane = Signal(range(rows))
+        window_x = register(position)
+        phase = register(4)
+        phase_base = register(pointer)
+        phase_weight = register(8)  # both from the block's first word
+        load_base = register(pointer)
+        load_line = register(line)
+        loaded = register(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
+        ky = register(4)
+        weight = register(8)
+        block_weight = register(WEIGHT_POINTER_WIDTH)
+        lane = register(range(rows))
 
         # What the next load depends on is kept one load ahead, so that no comparison follows an adder.
-        tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
-        next_x = Signal(position)  # place of the next tile of the line
-        limit_x = Signal(position)  # from here on the next tile is the line's last one
-        one_tile = Signal()  # a line is one tile
-        last_index = Signal(range(rows))  # of a tile's rows
-        one_row = Signal()  # that is 0
-        last_capture = Signal()  # of a phase
-        block_used = Signal()  # with this block of channels a block of weights is used up
-        outer_next, middle_next = Signal(signed(18)), Signal(signed(17))  # what is left behind this block
-        capture, last_load, last_phase = Signal(), Signal(), Signal()
-        last_tile, last_middle, last_outer = Signal(), Signal(), Signal()
+        last_index = register(range(rows))  # of a tile's rows
+        one_row = register()  # that is 0
+        last_capture = register()  # of a phase
+        block_used = register()  # with this block of channels a block of weights is used up
+        outer_next, middle_next = register(signed(18)), register(signed(17))  # what is left behind this block
+        capture, last_phase, last_load = register(), register(), Signal()
+        last_tile, last_middle, last_outer = register(), register(), register()
         m.d.comb += last_load.eq(capture & last_capture)
 
         def begin_rows(left: Value) -> None:
@@ -210,20 +216,17 @@ class StosSequencer(Component):
                 middle_base.eq(first_line),
                 middle_line.eq(-cfg.pad_y),
                 window_x.eq(-left),
-                next_x.eq(tile_step),
-                limit_x.eq(last_x - tile_step),
                 last_tile.eq(last_x < tile_step),
-                one_tile.eq(last_x < tile_step),
                 phase.eq(0),
                 phase_base.eq(first_line),
-                phase_weight.eq(cfg.w_base),
+                phase_weight.eq(0),
                 load_base.eq(first_line),
                 load_line.eq(-cfg.pad_y),
                 loaded.eq(0),
                 ky.eq(0),
                 last_phase.eq(one_phase),
                 last_capture.eq(one_ky),
-                weight.eq(cfg.w_base),
+                weight.eq(0),
                 block_weight.eq(cfg.w_base),
                 lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
                 block_used.eq(~lines | (rows == 1) | (cfg.cout == 1)),
@@ -250,7 +253,7 @@ class StosSequencer(Component):
             "below": below,
             "far": far,
             "capture": capture,
-            "weight": weight,
+            "weight": (block_weight + weight)[:WEIGHT_POINTER_WIDTH],
             "lane": lane,
             "last": last_load & last_phase,
             "rows": last_index + 1,
@@ -311,13 +314,12 @@ class StosSequencer(Component):
                         ky.eq(0),
                         last_capture.eq(one_ky),
                         phase_base.eq(middle_base),
-                        phase_weight.eq(block_weight),
-                        weight.eq(block_weight),
+                        phase_weight.eq(0),
+                        weight.eq(0),
                         load_base.eq(middle_base),
                         load_line.eq(middle_line),
-                        window_x.eq(next_x - left),
-                        next_x.eq(next_x + tile_step),
-                        last_tile.eq(next_x > limit_x),
+                        window_x.eq(window_x + tile_step),
+                        last_tile.eq(window_x > limit_x),
                     ]
                     with m.If(last_tile):
                         next_middle = middle_base + middle_step
@@ -325,7 +327,6 @@ class StosSequencer(Component):
                         begin_middle(middle_next)
                         m.d.sync += [
                             window_x.eq(-left),
-                            next_x.eq(tile_step),
                             last_tile.eq(one_tile),
                             middle_base.eq(next_middle),
                             middle_line.eq(next_line),
@@ -348,11 +349,8 @@ class StosSequencer(Component):
                                 block_used.eq(~lines | (lane == 1)),
                             ]
                             with m.If(block_used):
-                                next_block = block_weight + taps_words
                                 m.d.sync += [
-                                    block_weight.eq(next_block),
-                                    phase_weight.eq(next_block),
-                                    weight.eq(next_block),
+                                    block_weight.eq(block_weight + taps_words),
                                     lane.eq(Mux(outer_next < rows, outer_next - 1, rows - 1)),
                                     block_used.eq(~lines | (rows == 1) | (outer_next == 1)),
                                 ]
@@ -361,11 +359,11 @@ class StosSequencer(Component):
 
         # --- taps
         full = Signal()  # the vertical chain holds lines that wait to be captured
-        waiting = Signal(issue_layout(config))  # what they are
-        taps_left = Signal(4)
+        waiting = register(issue_layout(config))  # what they are
+        taps_left = register(4)
         final_tap = Signal(init=1)  # of a window, or none is issued
-        tap_weight = Signal(WEIGHT_POINTER_WIDTH)
-        tap = Signal(issue_layout(config))
+        tap_weight = register(WEIGHT_POINTER_WIDTH)
+        tap = register(issue_layout(config))
         held = Signal()
         m.d.comb += [
             held.eq((waiting.last & self.hold_end) | self.hold_capture),
