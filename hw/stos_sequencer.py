@@ -115,7 +115,7 @@ class StosSequencer(Component):
         run = Signal()
         setup = Signal(2)
         begun = Signal()  # setup or run; and a cycle more
-        # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; times the rest of in_h, from then on
+        # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; then times the rest of in_h
         product = register(signed(POINTER_WIDTH + 1))
         line_step = register(len(cfg.in_pitch) + 2)  # one output line; sy is 1 to 4
         first_line = cfg.in_base - product
