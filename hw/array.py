@@ -62,7 +62,10 @@ class Array(Component):
         ST-OS only.
     flush : in
         Clear the PEs, which have no reset: hold for :func:`hw.control.flush_cycles` with ``w`` = 0.
+    bypass, bypass_valid : pixels(cols), in
+        A row that goes past the PEs, in a cycle without one of theirs.
     out : sums(cols), out
+        Undefined without ``out_valid``.
     out_valid : out
     """
 
@@ -78,6 +81,8 @@ class Array(Component):
             "last": In(1),
             "tile_rows": In(range(rows + 1)),
             "flush": In(1),
+            "bypass": In(pixels(cols)),
+            "bypass_valid": In(1),
             "out": Out(sums(cols)),
             "out_valid": Out(1),
         }
@@ -220,9 +225,16 @@ class Array(Component):
         m.submodules.deskew = deskew = shared(platform, Skew, cols, NUMERICS.acc_width)
         m.d.comb += [
             deskew.i.eq(_reversed(results, NUMERICS.acc_width)),
-            self.out_valid.eq(stos_valid | aligned_valid[-1]),
-            self.out.eq(Mux(stos_valid, results, _reversed(deskew.o, NUMERICS.acc_width))),
+            self.out_valid.eq(stos_valid | aligned_valid[-1] | self.bypass_valid),
         ]
+        past, aligned = Signal(sums(cols)), Signal(sums(cols))
+        m.d.comb += [aligned.eq(_reversed(deskew.o, NUMERICS.acc_width)), *map(Value.eq, past, self.bypass)]
+        if config.stos:  # one gate that chooses among three, by what is valid, is smaller than two multiplexers
+            choices = [(past, self.bypass_valid), (aligned, aligned_valid[-1]), (results, stos_valid)]
+            chosen = [Value.cast(row) & valid.replicate(len(results)) for row, valid in choices]
+            m.d.comb += self.out.eq(chosen[0] | chosen[1] | chosen[2])
+        else:
+            m.d.comb += self.out.eq(Mux(self.bypass_valid, past, aligned))
         return m
 
 

@@ -360,12 +360,11 @@ class ExecUnit(Component):
             maximum.last.eq(delayed(m, gemm.last, latency, name="ends")[-1]),
         ]
         # Rows of two instructions are apart, so at most one of the two is there.
-        row = [Mux(maximum.out_valid, *pair) for pair in zip(maximum.out, array.out, strict=True)]
         domain = m.d.sync if registered else m.d.comb
-        domain += writer.row_valid.eq(maximum.out_valid | array.out_valid)
+        m.d.comb += [array.bypass.eq(maximum.out), array.bypass_valid.eq(maximum.out_valid)]
+        domain += [writer.row_valid.eq(array.out_valid), writer.row.eq(array.out)]
         for column in range(config.cols):
             m.d.comb += maximum.pixels[column].eq(self.operand.data[config.halo + column])
-            domain += writer.row[column].eq(row[column])
         connect(m, writer.residual, flipped(self.residual))
         connect(m, writer.result, flipped(self.result))
         m.d.comb += [

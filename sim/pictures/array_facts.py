@@ -132,9 +132,9 @@ def array_facts(config: AcceleratorConfig) -> ArrayFacts:
         for source in module.register_sources(net, stops="halo", through=_GATES):
             link("v", source, place, PIXEL)
     for lane in range(config.cols):
-        for source in module.sources(module.ports["out"][1][lane * NUMERICS.acc_width]):
-            assert source.cell in places
-            links.add(Link("out", places[source.cell], None, source.registers, lane))
+        for source in module.sources(module.ports["out"][1][lane * NUMERICS.acc_width], through=_GATES):
+            if source.cell is not None:  # neither what goes past the array nor what chooses
+                links.add(Link("out", places[source.cell], None, source.registers, lane))
     ordered = sorted(links, key=lambda one: (one.kind, str(one.source), str(one.target), one.registers))
     return ArrayFacts(config, tuple(sorted(places.values())), tuple(sorted(halo.values())), tuple(ordered))
 
