@@ -114,7 +114,8 @@ class StosSequencer(Component):
         # --- constants of the instruction: `cfg` is stable while they are used, so few need to be held
         run = Signal()
         setup = Signal(2)
-        begun = Signal()  # setup or run; and a cycle more
+        begun = Signal()  # setup, run, or a step is to be folded; and a cycle more
+        counted_valid = Signal()  # with `pipeline_mac` only: a step waits for its fold
         # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; then times the rest of in_h
         product = register(signed(POINTER_WIDTH + 1))
         line_step = register(len(cfg.in_pitch) + 2)  # one output line; sy is 1 to 4
@@ -140,7 +141,7 @@ class StosSequencer(Component):
         fold += [above_bytes.eq(fold_step), beyond.eq(fold_step >= _BEYOND)]
         m.d.sync += [
             setup.eq(Cat(self.start, setup[0])),
-            begun.eq(Cat(self.start, setup, run).any()),
+            begun.eq(Cat(self.start, setup, run, counted_valid).any()),
             product.eq(Mux(begun, Mux(setup[0], cfg.pad_y, high_h), low_h) * pitch),
             line_step.eq(Mux(sy[0], pitch, 0) + Mux(sy[2], pitch << 2, Mux(sy[1], pitch << 1, 0))),
             limit_x.eq(last_x - left - (tile_step << 1)),
@@ -258,7 +259,6 @@ class StosSequencer(Component):
             "last": last_load & last_phase,
             "rows": last_index + 1,
         }
-        counted_valid = Signal()  # with `pipeline_mac` only
         if config.pipeline_mac:  # the fold in a cycle of its own
             counters = {name: Value.cast(value) for name, value in counted.items()}
             counted = {name: Signal(value.shape(), name=f"counted_{name}") for name, value in counters.items()}
