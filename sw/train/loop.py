@@ -177,7 +177,7 @@ class _Run:
 def _diverged(what: str, epoch: int) -> TrainingError:
     """Return the error of an epoch (from 0) whose numbers are none."""
     kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
-    return TrainingError(f"{what}; {kept}: lower --lr, or --set clip=5, and start again in another folder")
+    return TrainingError(f"{what}; {kept}: lower --lr, or --set clip=1, and start again in another folder")
 
 
 def fit(
