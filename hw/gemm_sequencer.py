@@ -137,7 +137,14 @@ class GemmSequencer(Component):
         m.d.sync += [before_last_kx.eq(cfg.kw - 2), before_last_ky.eq(cfg.kh - 2)]
         block_used = Signal()  # with this block of channels a block of weights is used up
         last_step = Signal()
-        m.d.comb += last_step.eq(last_kx & last_ky & last_channel)
+        line_ends, block_ends = Signal(), Signal()  # not nested below: conditions side by side make shorter paths
+        weights_end = Signal()
+        m.d.comb += [
+            last_step.eq(last_kx & last_ky & last_channel),
+            line_ends.eq(last_step & last_tile),
+            block_ends.eq(line_ends & last_line),
+            weights_end.eq(block_ends & block_used),
+        ]
 
         setup = Signal()
         begun = Signal()  # setup or run; and a cycle more
@@ -236,42 +243,42 @@ class GemmSequencer(Component):
                     next_x.eq(next_x + tile_step),
                     last_tile.eq(next_x > limit_x),
                 ]
-                with m.If(last_tile):
-                    next_line = line_base + line_step
-                    m.d.sync += [
-                        tile_x.eq(0),
-                        next_x.eq(tile_step),
-                        last_tile.eq(one_tile),
-                        line_left.eq(line_left - 1),
-                        last_line.eq(line_left == 2),
-                        line_base.eq(next_line),
-                        line_index.eq(line_index + cfg.sy),
-                        channel_base.eq(next_line),
-                        tap_base.eq(next_line),
-                    ]
-                    with m.If(last_line):
-                        next_outer = outer_base + Mux(single, cfg.in_cs, 0)
-                        begin_block(next_left)
-                        m.d.sync += [
-                            line_left.eq(cfg.out_h),
-                            last_line.eq(one_line),
-                            line_index.eq(-cfg.pad_y),
-                            outer_base.eq(next_outer),
-                            line_base.eq(next_outer),
-                            channel_base.eq(next_outer),
-                            tap_base.eq(next_outer),
-                            lane.eq(lane - 1),
-                            block_used.eq(~single | (lane == 1)),
-                        ]
-                        with m.If(block_used):
-                            m.d.sync += [
-                                block_weight.eq(weight + 1),
-                                weight.eq(weight + 1),
-                                lane.eq(Mux(next_left < rows, next_left - 1, rows - 1)),
-                                block_used.eq(~single | (rows == 1) | (next_left == 1)),
-                            ]
-                        with m.If(last_outer):
-                            m.d.sync += run.eq(0)
+            with m.If(line_ends):
+                next_line = line_base + line_step
+                m.d.sync += [
+                    tile_x.eq(0),
+                    next_x.eq(tile_step),
+                    last_tile.eq(one_tile),
+                    line_left.eq(line_left - 1),
+                    last_line.eq(line_left == 2),
+                    line_base.eq(next_line),
+                    line_index.eq(line_index + cfg.sy),
+                    channel_base.eq(next_line),
+                    tap_base.eq(next_line),
+                ]
+            with m.If(block_ends):
+                next_outer = outer_base + Mux(single, cfg.in_cs, 0)
+                begin_block(next_left)
+                m.d.sync += [
+                    line_left.eq(cfg.out_h),
+                    last_line.eq(one_line),
+                    line_index.eq(-cfg.pad_y),
+                    outer_base.eq(next_outer),
+                    line_base.eq(next_outer),
+                    channel_base.eq(next_outer),
+                    tap_base.eq(next_outer),
+                    lane.eq(lane - 1),
+                    block_used.eq(~single | (lane == 1)),
+                ]
+            with m.If(weights_end):
+                m.d.sync += [
+                    block_weight.eq(weight + 1),
+                    weight.eq(weight + 1),
+                    lane.eq(Mux(next_left < rows, next_left - 1, rows - 1)),
+                    block_used.eq(~single | (rows == 1) | (next_left == 1)),
+                ]
+            with m.If(block_ends & last_outer):
+                m.d.sync += run.eq(0)
 
         # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used
         # rows must not reach PEs that still finish earlier tiles, the last one rows + cols - 2 cycles after the first

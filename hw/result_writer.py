@@ -295,10 +295,14 @@ class ResultWriter(Component):
         addresses = delayed(m, address, ask - begin, name="residual_addr")
         counts = delayed(m, count, ask - begin, name="residual_bytes")
         residual_addr, request = addresses[-1], self.residual.req
+        residual_beyond = Signal()
         if config.pipeline_mac:
+            m.d.sync += residual_beyond.eq(addresses[-2] + counts[-2] > config.act_bytes)
             m.submodules.residual_banks = needed = VectorAddress(config, cols)
             m.d.comb += [needed.addr.eq(addresses[-2]), needed.hi.eq(counts[-2])]
             m.d.sync += request.payload.banks.eq(needed.banks)
+        else:
+            m.d.comb += residual_beyond.eq(residual_addr + counts[-1] > config.act_bytes)
         m.d.sync += request.valid.eq(valid[ask - 1] & with_residual)
         m.d.comb += [
             request.payload.addr.eq(residual_addr),
@@ -390,7 +394,7 @@ class ResultWriter(Component):
             m.d.sync += self.pooling.eq(0)
 
         # --- range errors, the oldest row's first
-        with m.If(request.valid & (residual_addr + request.payload.hi > config.act_bytes)):
+        with m.If(request.valid & residual_beyond):
             m.d.comb += [self.range_error.eq(1), self.range_info.eq(residual_addr)]
         with m.Elif(place_beyond):
             m.d.comb += [self.range_error.eq(1), self.range_info.eq(Mux(target.kept, target.map, target.pooled))]
