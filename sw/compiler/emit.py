@@ -303,7 +303,7 @@ class _Emitter:
                 "gap_zp": pool.zp,
             }
         packing = kernel.packing
-        if packing is not None and not kernel.spread:
+        if packing is not None and not kernel.spread and not kernel.open:
             values |= {
                 "seg": packing.pitch,
                 "seg_gap": packing.gap,

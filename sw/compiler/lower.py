@@ -81,6 +81,8 @@ class Kernel:
         Whether the source is packed differently, and how (see :mod:`sw.compiler.spread`).
     beside
         Where the pooled bytes lie if the map is written as well; then `target` is the map.
+    open
+        Whether what it writes between segments may hold anything: then a packed plane is a plain one to it.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Kernel:
     spread: bool = False
     source_packing: Packing | None = None
     beside: View | None = None
+    open: bool = False
 
     @property
     def reduced(self) -> bool:
@@ -139,8 +142,9 @@ class Kernel:
 
     @property
     def pointwise(self) -> bool:
-        """Whether lines do not matter: kernel 1x1, stride 1, no padding, not packed."""
-        same = self.source.shape[1:] == self.map_shape[1:] and self.packing is None and not self.spread
+        """Whether lines do not matter: kernel 1x1, stride 1, no padding, not packed or open."""
+        whole = self.packing is None or self.open
+        same = self.source.shape[1:] == self.map_shape[1:] and whole and not self.spread
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.pad == (0, 0) and same
 
     def extent(self, cout: int, lines: int) -> Extent:

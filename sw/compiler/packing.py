@@ -289,6 +289,8 @@ class _Ways:
             closed = layout is not None and not self._is_open(kernel.target.storage, layout)
             if closed or spread_problem(kernel) is not None:
                 return None
+        elif kernel.kernel == (1, 1) and kernel.pool is None and self._is_open(kernel.target.storage, layout):
+            kernel = dataclasses.replace(kernel, open=True)
         if kernel.mode in (Mode.STOS_CH, Mode.STOS_LN):
             modes = (dataclasses.replace(kernel, mode=mode) for mode in (Mode.STOS_CH, Mode.STOS_LN))
             return min(modes, key=lambda one: kernel_cycles(self.config, one, *shape[:2]))

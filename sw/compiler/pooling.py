@@ -36,7 +36,7 @@ def pool_beside(kernels: Sequence[Kernel], whole: Collection[int]) -> list[Kerne
                 writer, target = kernels[k], kernel.target
                 channel = (writer.target.offset - kernel.source.offset) // kernel.source.plane
                 beside = View(target.storage, target.offset + channel, (writer.target.shape[0], 1, 1))
-                result[k] = dataclasses.replace(writer, pool=kernel.pool, beside=beside)
+                result[k] = dataclasses.replace(writer, pool=kernel.pool, beside=beside, open=False)
             result[index] = None
     return [kernel for kernel in result if kernel is not None]
 
