@@ -29,7 +29,7 @@ class AreaTable:
     pe, pe_plain
         Processing element with ST-OS and without, both without product register (`pipeline_mac`).
     halo
-        Window register left of column 0, both its chains.
+        Pixel register left of column 0.
     flipflop
         Register bit of the skews, and of the product registers that `pipeline_mac` adds: their area is computed,
         bits times this figure, not measured.
@@ -53,15 +53,15 @@ class AreaTable:
         If a figure is negative or no number.
     """
 
-    pe: float = 1088.0
-    pe_plain: float = 1071.0
-    halo: float = 104.5
+    pe: float = 1052.0
+    pe_plain: float = 1013.0
+    halo: float = 58.5
     flipflop: float = 4.522
     lane: float = 8500.0
     line_byte: float = 690.0
     bus_bit: float = 41.0
-    stos: float = 9500.0
-    fixed: float = 70000.0
+    stos: float = 9400.0
+    fixed: float = 75000.0
     memory_bit: float = 0.58
 
     def __post_init__(self) -> None:
