@@ -17,6 +17,7 @@ from sw.compiler.steps import Span, Step
 from sw.compiler.storage import Storage
 from sw.compiler.tiling import Tiling, input_lines, spans
 from sw.compiler.views import View
+from sw.compiler.written import Written
 
 __all__ = ["emit"]
 
@@ -54,6 +55,7 @@ class _Emitter:
         self.steps: list[Step] = []
         self.store = ConstantStore(config)
         self._layer = 0
+        self._written = Written(config.act_bytes)
 
     def kernel(self, index: int, plan: KernelPlan) -> None:
         """Emit one kernel."""
@@ -84,7 +86,10 @@ class _Emitter:
             step = self._exec(kernel, strip, group, lines, read, write, other, words, entries)
             if kernel.beside is not None:
                 self._pool_beside(step, kernel.beside, group)
-            self.steps += spread_steps(kernel, step) if kernel.spread else block_steps(kernel, step, self.config)
+            if kernel.spread:
+                self.steps += self._spread(kernel, step)
+            else:
+                self.steps += block_steps(kernel, step, self.config)
             if not stored.resident or (stored.stored and not at_once):
                 self._move(Opcode.STORE, kernel.target, group, written, write)
         if kernel.beside is not None and (home := self.storages[kernel.beside.storage]).stored:
@@ -217,6 +222,16 @@ class _Emitter:
         }
         writes = [Span(target, base, 1, 0, size)]
         self.steps.append(Step(Opcode.LOAD, values, self._layer, blob=blob, writes=writes))
+
+    def _spread(self, kernel: Kernel, step: Step) -> list[Step]:
+        """Return a spread kernel's EXECs: only image lines, if all else in its planes has been written before.
+
+        What lies there does not matter, but nothing that runs may depend on what lay on chip before the program.
+        """
+        steps = spread_steps(kernel, step)
+        if kernel.packing is None or self._written.covers(self.steps, steps, step.writes):
+            return steps
+        return spread_steps(kernel, step, whole=True)
 
     def _pool_beside(self, step: Step, view: View, group: Strip) -> None:
         """Let an EXEC that pools write its map, and the pooled bytes of its channels where they belong."""

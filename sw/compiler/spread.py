@@ -5,8 +5,9 @@ lines of one segment of the result, from lines around one segment of the input. 
 front of them then and no packed one behind, row filters may reach beyond the gap between segments, and a copy from
 layout to layout is the kernel that changes nothing else.
 
-Pixels of the result that belong to no image line are written as well, but hold nothing in particular (a copy's hold
-the zero point).
+Pixels of the result that belong to no image line hold nothing in particular (a copy's hold the zero point).  Those
+between segments are written; lines of the last segment behind the image's last one only if the caller wants them, since
+a layer that computes them takes longer.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ class Piece:
     seg: int = 0
 
 
-def pieces(kernel: Kernel) -> list[Piece]:
-    """Return the EXECs of a spread kernel."""
-    return [_reading(kernel, first, run) for first, run in _parts(kernel)]
+def pieces(kernel: Kernel, *, whole: bool = False) -> list[Piece]:
+    """Return the EXECs of a spread kernel, with lines behind the image's last one if the `whole` plane is wanted."""
+    return [_reading(kernel, first, run) for first, run in _parts(kernel, whole)]
 
 
-def _parts(kernel: Kernel) -> list[tuple[int, _Run]]:
+def _parts(kernel: Kernel, whole: bool) -> list[tuple[int, _Run]]:
     """Return what each EXEC makes, with the number of its first image line."""
     assert kernel.spread
-    return [part for start, run in _runs(kernel) for part in _within_segments(kernel, start, run)]
+    return [part for start, run in _runs(kernel, whole) for part in _within_segments(kernel, start, run)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class _Run:
         return _Run(self.target + start * self.pitch, self.pitch, self.width, stop - start)
 
 
-def _runs(kernel: Kernel) -> list[tuple[int, _Run]]:
+def _runs(kernel: Kernel, whole: bool) -> list[tuple[int, _Run]]:
     """Return what makes up the result, with the number of the first image line of each."""
     packing = kernel.packing
     if packing is None:
@@ -95,10 +96,12 @@ def _runs(kernel: Kernel) -> list[tuple[int, _Run]]:
             (last, _Run(last * packing.pitch, packing.pitch, packing.image_width, 1)),
         ]
         return [(start, run) for start, run in runs if run.count]
-    widths = [packing.pitch] * last + [packing.image_width]
+    # readers of a copy may mind what lies there
+    missing = 0 if whole or kernel.relayout else packing.missing
+    shapes = [(packing.pitch, packing.lines)] * last + [(packing.image_width, packing.lines - missing)]
     return [
-        (segment * packing.lines, _Run(segment * packing.pitch, packing.width, width, packing.lines))
-        for segment, width in enumerate(widths)
+        (segment * packing.lines, _Run(segment * packing.pitch, packing.width, *shape))
+        for segment, shape in enumerate(shapes)
     ]
 
 
@@ -166,7 +169,7 @@ def spread_problem(kernel: Kernel) -> str | None:
         reach = max(kernel.pad[1], kw - 1 - kernel.pad[1])
         if kernel.mode not in (Mode.STOS_CH, Mode.STOS_LN) or reach > packing.gap and kw > 1:
             return "it reads lines above and below that are not beside"
-    return next((found for first, run in _parts(kernel) if (found := _problem(kernel, first, run))), None)
+    return next((found for first, run in _parts(kernel, True) if (found := _problem(kernel, first, run))), None)
 
 
 def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: int) -> int:
@@ -181,14 +184,14 @@ def kernel_cycles(config: AcceleratorConfig, kernel: Kernel, cout: int, lines: i
     return sum(exec_cycles(config, kernel.mode, kernel.depthwise, extent) for extent in extents)
 
 
-def spread_steps(kernel: Kernel, step: Step) -> list[Step]:
-    """Cut a spread kernel's EXEC, whose addresses are those of whole planes, into its pieces."""
+def spread_steps(kernel: Kernel, step: Step, *, whole: bool = False) -> list[Step]:
+    """Cut a spread kernel's EXEC, whose addresses are those of whole planes, into its :func:`pieces`."""
     values = step.values
     added = kernel.residual_op == ResidualOp.ADD
     constants = [span for span in step.reads if span.memory != Target.ACT]
     others = [span for span in step.reads[1:] if span.memory == Target.ACT and not added]
     steps = []
-    for piece in pieces(kernel):
+    for piece in pieces(kernel, whole=whole):
 
         def lines(base: int, piece: Piece = piece) -> list[Span]:
             starts = (base + piece.target + line * piece.out_pitch for line in range(piece.out_h))

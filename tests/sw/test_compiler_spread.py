@@ -58,15 +58,21 @@ def execs(program: Program, kind: str) -> list[dict[str, int]]:
     return [i.values for i in found if i.opcode == Opcode.EXEC]
 
 
-def pixels(kernel: Kernel) -> np.ndarray:
+def pixels(kernel: Kernel, *, whole: bool) -> np.ndarray:
     """Return how often every byte of a plane of the result is written."""
     cout, height, width = kernel.map_shape
     written = np.zeros(height * width, int)
-    for piece in pieces(kernel):
+    for piece in pieces(kernel, whole=whole):
         for line in range(piece.out_h):
             start = piece.target + line * piece.out_pitch
             written[start : start + piece.out_w] += 1
     return written
+
+
+def image_pixels(packing: Packing) -> np.ndarray:
+    """Return which bytes of a plane are of the image."""
+    ones = np.ones((1, packing.image_height, packing.image_width), np.int8)
+    return packing.pack(ones, 0).reshape(-1) == 1
 
 
 @pytest.mark.parametrize("source", [None, FOURTEEN])
@@ -79,7 +85,18 @@ def test_pieces_write_every_byte_of_a_plane_once(
         return
     made = spread(filters(kernel, 14, 2), source, target)
     assert spread_problem(made) is None
-    assert (pixels(made) == 1).all()
+    assert (pixels(made, whole=True) == 1).all()
+    written = pixels(made, whole=False)
+    assert written.max() == 1 and (target is None or written[image_pixels(target)].all())
+    # one line of SEVEN is missing: not computed, so the layer is quicker
+    missing = np.flatnonzero(written == 0)
+    assert list(missing) == (list(range(31 + 24, 31 + 31)) if target is SEVEN else [])
+
+
+def test_a_copy_writes_lines_that_are_missing() -> None:
+    """Its readers may look there for the zero point."""
+    kernel = replace(filters((1, 1), 7, 1), kind="relayout")
+    assert (pixels(spread(kernel, None, SEVEN), whole=False) == 1).all()
 
 
 def test_a_strided_column_filter_from_one_packing_to_another() -> None:
