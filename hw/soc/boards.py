@@ -107,7 +107,7 @@ BOARDS: dict[str, Board] = {
             available=(83_640, 83_640, 156, 208),
             config=_EDGE8.twin(act_kib=64, weight_kib=32, param_entries=512),
             memory_kib=128,
-            clock_mhz=100,
+            clock_mhz=50,
         ),
         Board(
             name="arty_a7_35",
