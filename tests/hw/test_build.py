@@ -341,3 +341,16 @@ def test_the_page_names_every_board() -> None:
         shape = f"{config.rows}x{config.cols} ST-OS, {memories}"
         row = f"| `{item.name}` | {item.title} | {shape} | {item.memory_kib} KiB |"
         assert f"{row} {item.clock_mhz:g} MHz |" in page
+
+
+def test_page_shows_the_routed_design() -> None:
+    """docs/hardware.md has the figures of the report in docs/data, and the board's own clock is one that they allow."""
+    docs = Path(__file__).parents[2] / "docs"
+    figures = json.loads((docs / "data" / "board_ulx3s_85f.json").read_text())
+    page, item = (docs / "hardware.md").read_text(), board("ulx3s_85f")
+    assert f"```text\n{cli.table(figures)}\n```" in page
+    assert figures["stage"] == "pnr" and figures["config_hash"] == item.config.hash_hex
+    assert f"{figures['fmax_mhz']:.0f} MHz are" in page and item.clock_mhz <= figures["fmax_mhz"]
+    steps = [(float(step.split()[0]), step.split()[2]) for step in figures["critical_path"]]
+    wires = sum(delay for delay, kind in steps if kind == "routing")
+    assert f"{wires:.1f} of its {sum(delay for delay, _ in steps):.1f} ns are wires" in page
