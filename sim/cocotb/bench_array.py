@@ -21,7 +21,7 @@ class ArrayBench(Bench):
     """
 
     def __init__(self, dut: Any) -> None:
-        super().__init__(dut, ["w", "a", "last", "tile_rows", "flush", "out", "out_valid"])
+        super().__init__(dut, ["w", "a", "last", "tile_rows", "flush", "bypass", "bypass_valid", "out", "out_valid"])
         self.mode, self.has_stos = self.parameters["mode"], self.parameters["has_stos"]
         if self.has_stos:
             self.ports |= {name: getattr(dut, name) for name in ("stos", "v_en", "capture")}
@@ -32,7 +32,7 @@ class ArrayBench(Bench):
     async def prepare(self) -> None:
         """Reset, and flush the PEs, which have no reset."""
         extra = {"stos": int(self.mode == "stos"), "v_en": 0, "capture": 0} if self.has_stos else {}
-        await self.start(w=0, a=0, last=0, tile_rows=0, flush=1, **extra)
+        await self.start(w=0, a=0, last=0, tile_rows=0, flush=1, bypass=0, bypass_valid=0, **extra)
         for _ in range(self.rows + self.cols + 8):
             await self.step()
         await self.step(flush=0)
