@@ -233,7 +233,7 @@ class StosSequencer(Component):
                 block_used.eq(~lines | (rows == 1) | (cfg.cout == 1)),
             ]
 
-        # Beyond the plane's first and last line, lines go on one segment to the side.
+        # Beyond the plane's first and last line, lines go on one segment to the side, or two.
         in_h = cfg.in_h
         inside, above, below, far = Signal(), Signal(), Signal(), Signal()
         fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 2))
