@@ -73,8 +73,9 @@ class Array(Component):
         self.config = config
         rows, cols = config.rows, config.cols
         mac = mac_latency(config.pipeline_mac)
-        self.LATENCY_GEMM = 1 + mac + rows + cols - 1
-        self.LATENCY_STOS = mac + rows
+        edge = int(config.pipeline_mac)
+        self.LATENCY_GEMM = edge + 1 + mac + rows + cols - 1
+        self.LATENCY_STOS = edge + mac + rows
         ports = {
             "w": In(pixels(rows)),
             "a": In(pixels(config.read_lanes)),
@@ -97,6 +98,10 @@ class Array(Component):
         rows, cols, halo = config.rows, config.cols, config.halo
         mac = mac_latency(config.pipeline_mac)
         stos: Value = self.stos if config.stos else Const(0, 1)
+
+        def to_rows(value: ValueLike, name: str) -> Value:
+            """Return what enters the rows, or goes beside them: with ``pipeline_mac`` by way of a register."""
+            return delayed(m, value, int(config.pipeline_mac), name=f"edge_{name}", reset_less=False)[-1]
 
         # --- tile boundaries: `clear` reaches PE (i, j) i + j cycles after PE (0, 0) in GEMM, all at once in ST-OS
         last = Signal(2)  # of a GEMM tile, of an ST-OS tile
@@ -175,7 +180,13 @@ class Array(Component):
             taps_n.eq(~Mux(windows, tap, 0)),
             cleared.eq(diagonal | (together | self.flush).replicate(rows + cols - 1)),
         ]
-        above: ValueLike = top
+        above: ValueLike = to_rows(top, "v")
+        weights, taps_n = to_rows(skew_w.o, "h"), to_rows(taps_n, "taps")
+        row_clear, row_used, row_go = to_rows(cleared, "clear"), to_rows(used, "used"), to_rows(go, "go")
+        if config.stos:
+            row_halo_en, row_halo_out = to_rows(halo_en, "halo_en"), to_rows(halo_out, "halo_out")
+            row_use_taps, row_capture = to_rows(use_taps, "use_taps"), to_rows(self.capture, "capture")
+            row_v_en, row_shifting = to_rows(self.v_en, "v_en"), to_rows(shifting, "shifting")
         results: Value | None = None
         first = 0
         for number, size in enumerate(block_sizes(rows)):
@@ -183,20 +194,20 @@ class Array(Component):
             m.submodules[f"rows{number}"] = block
             pixel_span = slice(PIXEL * first, PIXEL * (first + size))
             m.d.comb += [
-                block.h_in.eq(skew_w.o[pixel_span]),
-                block.clear.eq(Cat(cleared[index : index + cols] for index in range(first, first + size))),
+                block.h_in.eq(weights[pixel_span]),
+                block.clear.eq(Cat(row_clear[index : index + cols] for index in range(first, first + size))),
             ]
-            m.d.comb += [block.v_in.eq(above), block.used.eq(used[first : first + size]), block.go.eq(go)]
+            m.d.comb += [block.v_in.eq(above), block.used.eq(row_used[first : first + size]), block.go.eq(row_go)]
             if results is not None:
                 m.d.comb += block.d_in.eq(results)
             if config.stos:
                 m.d.comb += [
-                    block.halo_en.eq(halo_en),
-                    block.halo_out.eq(halo_out),
+                    block.halo_en.eq(row_halo_en),
+                    block.halo_out.eq(row_halo_out),
                     block.w_row_n.eq(taps_n[pixel_span]),
-                    block.use_taps.eq(use_taps),
-                    block.capture.eq(self.capture),
-                    block.v_en.eq(self.v_en.replicate(size) | shifting[first : first + size]),
+                    block.use_taps.eq(row_use_taps),
+                    block.capture.eq(row_capture),
+                    block.v_en.eq(row_v_en.replicate(size) | row_shifting[first : first + size]),
                 ]
             above, results = block.v, Value.cast(block.d)
             first += size
@@ -220,7 +231,8 @@ class Array(Component):
         # --- deskew: column j of a GEMM row arrives j cycles after column 0
         gemm_valid, stos_valid = Signal(), Signal()
         aligned_valid = Signal(cols - 1)
-        m.d.comb += [gemm_valid.eq(valid[-1] & ~of_stos[-1]), stos_valid.eq(valid[-1] & of_stos[-1])]
+        leaves, leaves_stos = to_rows(valid[-1], "valid"), to_rows(of_stos[-1], "of_stos")
+        m.d.comb += [gemm_valid.eq(leaves & ~leaves_stos), stos_valid.eq(leaves & leaves_stos)]
         m.d.sync += aligned_valid.eq(Cat(gemm_valid, aligned_valid))
         m.submodules.deskew = deskew = shared(platform, Skew, cols, NUMERICS.acc_width)
         m.d.comb += [

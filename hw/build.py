@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-mhz", type=float, metavar="F", help="clock (default: board's)")
     parser.add_argument("--baud", type=int, metavar="N", help="rate of the serial line (default: board's)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of placement (default: 1)")
+    parser.add_argument(
+        "--array-only", action="store_true", help="build the array alone, between registers: its parts and its clock"
+    )
     parser.add_argument("--no-synth", action="store_true", help="only write the project's files")
     parser.add_argument("--no-pnr", action="store_true", help="stop after synthesis")
     parser.add_argument(
@@ -59,15 +62,17 @@ def _request(args: argparse.Namespace) -> Request:
         chosen.memory_kib if args.memory_kib is None else args.memory_kib,
         chosen.clock_mhz if args.clock_mhz is None else args.clock_mhz,
         chosen.baud if args.baud is None else args.baud,
+        args.array_only,
     )
 
 
 def table(figures: dict[str, Any]) -> str:
     """Return the figures of a build for reading."""
     config = figures["config"]
+    rest = "the array alone" if figures["array_only"] else f"{figures['memory_kib']} KiB"
     lines = [
         f"{BOARDS[figures['board']].title}: {config['rows']}x{config['cols']}"
-        f"{' ST-OS' if config['stos'] else ''}, {figures['memory_kib']} KiB, {figures['clock_mhz']:g} MHz"
+        f"{' ST-OS' if config['stos'] else ''}, {rest}, {figures['clock_mhz']:g} MHz"
     ]
     if figures["stage"] == "files":
         return "\n".join([*lines, "project files written"])

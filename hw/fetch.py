@@ -210,7 +210,7 @@ class Fetcher(wiring.Component):
         m.d.sync += [chosen.eq(offered), end.eq(offered.base + offered.size)]
         limit = Signal(32)
         bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
-        is_header, is_halt, for_queue = Signal(), Signal(), Signal(len(Queue))
+        first, is_header, is_halt, for_queue = Signal(), Signal(), Signal(), Signal(len(Queue))
         blocked = Signal()
         m.d.comb += self.stalled.eq(self.halted | blocked)
         pc = self.pc
@@ -279,6 +279,7 @@ class Fetcher(wiring.Component):
                     bad_opcode.eq(~self._known_opcode(word)),
                     bad_field.eq(self._bad_field(word)),
                     mismatch.eq((header.config_hash != self.config.hash) | (header.isa_version != ISA_VERSION)),
+                    first.eq(pc == 0),
                     is_header.eq(header.opcode == Opcode.HEADER),
                     is_halt.eq(header.opcode == Opcode.HALT),
                     *(for_queue[queue].eq(header.opcode == code) for code, queue in QUEUE_OF.items()),
@@ -287,7 +288,6 @@ class Fetcher(wiring.Component):
             with m.State("DISPATCH"):
                 m.d.comb += running.eq(1)
                 opcode = header.opcode
-                first = pc == 0
                 with m.If(failed):
                     fail(ErrorCause.AXI_READ, self._address(place)[:32])
                 with m.Elif(first & ~is_header):

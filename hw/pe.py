@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.delay import delayed
 from hw.spec.numerics import NUMERICS
 
 __all__ = ["PE", "mac_latency"]
@@ -12,7 +13,7 @@ __all__ = ["PE", "mac_latency"]
 
 def mac_latency(pipeline_mac: bool) -> int:
     """Cycles from operands in ``h``/``v`` (or on ``w_row_n``) to their sum in the accumulator."""
-    return 2 if pipeline_mac else 1
+    return 3 if pipeline_mac else 1
 
 
 class PE(Component):
@@ -31,7 +32,7 @@ class PE(Component):
     stos : bool
         Build the ST-OS operand mux, capture and load enable.
     pipeline_mac : bool
-        Register the product.
+        Register what is multiplied, and the product.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class PE(Component):
         held = Signal(reset_less=True)
         m.d.comb += [self.h.eq(h), self.v.eq(v), self.d.eq(d)]
 
-        operand: ValueLike = v
+        operand: Value = v
         if self.with_stos:
             v_n = Signal(8, init=0xFF, reset_less=True)  # with `v` beside it one gate per bit selects the operand
             m.d.comb += v.eq(~v_n)
@@ -94,10 +95,14 @@ class PE(Component):
         else:
             m.d.sync += [h.eq(self.h_in), v.eq(self.v_in)]
 
-        product = Signal(signed(16), reset_less=True)
+        stages = int(self.pipeline_mac)  # an FPGA's multiplier block holds these registers
+        first = delayed(m, operand, stages, name="factor_v")[-1]
+        second = delayed(m, h, stages, name="factor_h")[-1]
         # Booth recodes the second factor: the one that comes straight from its register, not by way of the gate above.
-        (m.d.sync if self.pipeline_mac else m.d.comb).__iadd__(product.eq(operand * h))
-        m.d.sync += acc.eq(Mux(self.clear, 0, acc) + product)
+        product = Signal(signed(16))
+        m.d.comb += product.eq(first * second)
+        summand = delayed(m, product, stages, name="product")[-1]
+        m.d.sync += acc.eq(Mux(self.clear, 0, acc) + summand)
 
         take, keep = Signal(), Signal()
         m.d.comb += [take.eq(self.clear & self.used), keep.eq(held & ~self.go)]

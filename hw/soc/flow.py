@@ -13,6 +13,7 @@ from typing import Any
 from hw.emit import tool_versions
 from hw.errors import RequestError
 from hw.soc.boards import RESOURCES, Board
+from hw.soc.dsp_registers import absorb_registers
 from hw.soc.project import SYSTEM, TOP, Request, project_files
 from hw.soc.tools import Progress, find_tool, run_tool, synthesise, tool_version
 from hw.spec.program import write_atomic
@@ -20,6 +21,7 @@ from hw.spec.program import write_atomic
 __all__ = ["Options", "build", "check_fit", "ecp5_cells", "xc7_cells"]
 
 _NEXTPNR_CELLS = {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "dsps": "MULT18X18D", "brams": "DP16KD"}
+_REGISTERS = "registers into multiplier blocks"
 _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554", "BG756": "CABGA756"}
 
 
@@ -67,6 +69,7 @@ def build(request: Request, out: Path, options: Options, progress: Progress) -> 
         "board": board.name,
         "config": request.config.to_dict(),
         "config_hash": request.config.hash_hex,
+        "array_only": request.array_only,
         "memory_kib": request.memory_kib,
         "clock_mhz": request.dividers.mhz,
         "baud": request.baud,
@@ -130,18 +133,34 @@ class _Stage:
 def _synthesise(board: Board, files: dict[str, str], out: Path, progress: Progress) -> dict[str, int]:
     """Return cells by type."""
     if board.family == "ecp5":
-        command, results = f"synth_ecp5 -top {TOP} -json synth.json", ("synth.json", "stat.json")
+        command, results = f"synth_ecp5 -top {TOP} -json synth.json", ("synth.json", "cells.json")
     else:
-        command, results = f"synth_xilinx -family xc7 -flatten -top {TOP}", ("stat.json",)
+        command, results = f"synth_xilinx -family xc7 -flatten -top {TOP}", ("cells.json",)
     commands = [f"read_verilog -sv {SYSTEM}.v {TOP}.v", command, "check -assert", "tee -q -o stat.json stat -json"]
     verilog = {name: text for name, text in files.items() if name.endswith(".v")}
-    stage = _Stage(out, "synth", results, verilog, commands, tool_versions())
+    stage = _Stage(out, "synth", results, verilog, commands, _REGISTERS, tool_versions())
     if stage.fresh():
         progress("Yosys: results of these files are here")
     else:
         synthesise(commands, out, "synth.log", progress)
+        cells = json.loads((out / "stat.json").read_text())["design"]["num_cells_by_type"]
+        if board.family == "ecp5":
+            cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - _registers_into_blocks(out, progress)
+        write_atomic(out / "cells.json", json.dumps(cells).encode())
         stage.done()
-    return dict(json.loads((out / "stat.json").read_text())["design"]["num_cells_by_type"])
+    return dict(json.loads((out / "cells.json").read_text()))
+
+
+def _registers_into_blocks(out: Path, progress: Progress) -> int:
+    """Rewrite ``synth.json``; return how many flip-flops went."""
+    netlist = json.loads((out / "synth.json").read_text())
+    moved = absorb_registers(netlist)
+    progress(
+        f"{_REGISTERS}: {moved.flip_flops} flip-flops; of {moved.blocks} blocks {moved.products} have a register of "
+        f"their product, {moved.operands} of their operands"
+    )
+    write_atomic(out / "synth.json", json.dumps(netlist).encode())
+    return moved.flip_flops
 
 
 def ecp5_cells(cells: dict[str, int]) -> dict[str, int]:

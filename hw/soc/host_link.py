@@ -114,7 +114,8 @@ class HostLink(Component):
             write.data.eq(self.i.payload.replicate(WORD_BYTES)),
             read.addr.eq(count[2:]),
         ]
-        byte_read = select(count[:2], [read.data.word_select(index, 8) for index in range(WORD_BYTES)])
+        sent = Signal(8)  # the byte looked up: a register, since the CRC behind a block RAM would take too long
+        m.d.sync += sent.eq(select(count[:2], [read.data.word_select(index, 8) for index in range(WORD_BYTES)]))
 
         legal, matches, inside, area = Signal(), Signal(), Signal(), Signal(Area)
         end = Signal(33)
@@ -238,11 +239,13 @@ class HostLink(Component):
                         with m.If((status == Status.OK) & is_read):
                             m.next = "LOOK"
             with m.State("LOOK"):
+                m.next = "PICK"
+            with m.State("PICK"):
                 m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += [
                     self.o.valid.eq(1),
-                    self.o.payload.eq(byte_read),
+                    self.o.payload.eq(sent),
                     crc.data.eq(self.o.payload),
                     crc.valid.eq(self.o.ready),
                 ]

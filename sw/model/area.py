@@ -16,8 +16,8 @@ __all__ = ["PARTS", "AreaTable", "area"]
 PARTS = ("PEs", "halo", "skew", "columns", "scratchpad ports", "DMA", "control", "memories")
 """What area is told apart by, in :func:`area`'s order; the last one is no logic."""
 
-_PRODUCT_BITS = 16
-"""Of the register between multiplier and accumulator of a PE."""
+_PIPELINE_BITS = 8 + 8 + 16
+"""Of a PE's registers before its multiplier and behind it."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def area(config: AcceleratorConfig, table: AreaTable | None = None) -> dict[str,
     skewed = 8 * _triangle(rows) + (8 + 32) * _triangle(cols)
     bits = 8 * (config.act_bytes + config.weight_words * config.weight_word_bytes + config.param_bytes)
     bits += 8 * config.param_entries  # pooled bytes, one per channel
-    product = _PRODUCT_BITS * t.flipflop if config.pipeline_mac else 0.0
+    pipeline = _PIPELINE_BITS * t.flipflop if config.pipeline_mac else 0.0
     parts = (
-        rows * cols * ((t.pe if config.stos else t.pe_plain) + product),
+        rows * cols * ((t.pe if config.stos else t.pe_plain) + pipeline),
         rows * config.halo * t.halo,
         skewed * t.flipflop,
         cols * t.lane,

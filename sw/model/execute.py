@@ -140,7 +140,8 @@ def pooled_vectors(config: AcceleratorConfig, instruction: Instruction) -> int:
 def exec_cycles(config: AcceleratorConfig, instruction: Instruction) -> ExecCycles:
     """Return the cycles of an EXEC on its own."""
     mode, extra = instruction["mode"], int(config.pipeline_mac)
-    begin, operand, mac = FIRST_STEP, OPERAND + extra, 1 + extra
+    begin, operand = FIRST_STEP, OPERAND + extra
+    mac = 1 + 3 * extra  # with registers before the rows, before multipliers and behind them
     if mode in (Mode.STOS_CH, Mode.STOS_LN):
         walk = _channels(config, instruction) if mode == Mode.STOS_CH else _lines(config, instruction)
         begin = FIRST_LOAD + extra

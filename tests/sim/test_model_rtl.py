@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from hw import burst, fetch, store_unit, token_queue
+from hw.array import Array
 from hw.exec_unit import operand_latency
 from hw.load_unit import LoadUnit
 from hw.output_stage import OutputStage
-from hw.pe import mac_latency
 from hw.pooled_bytes import PooledBytes
 from hw.pooling import Pooling
 from hw.ports import WriteSignature
@@ -147,7 +147,8 @@ def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     extra = int(pipelined)
     assert execute.OPERAND + extra == operand_latency(config)
     assert exec_unit.NEXT_INSTRUCTION == ResultWriter.NEXT_INSTRUCTION
-    assert mac_latency(pipelined) == 1 + extra
+    array, mac = Array(config), 1 + 3 * extra
+    assert (array.LATENCY_STOS, array.LATENCY_GEMM) == (mac + config.rows, mac + config.rows + config.cols)
     assert execute.OUTPUT + 9 * extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
     for cols in (4, 16, 64, 65):
         pooling = Pooling(cols, config.rows, pipeline=pipelined)
