@@ -1,8 +1,8 @@
 """Registers into ECP5 multiplier blocks: what ``synth_ecp5`` leaves among the slices.
 
-A ``MULT18X18D`` has registers before its operands and behind its product, which Yosys does not infer: between flip-flops
-in slices the 3.9 ns of the multiplier come on top of the way there and back.  :func:`absorb_registers` turns such
-flip-flops into the block's own registers, so that the multiplier has a cycle to itself and the flip-flops are free.
+A ``MULT18X18D`` has registers before its operands and behind its product, which Yosys does not infer: between
+flip-flops in slices the 3.9 ns of the multiplier come on top of the way there and back.  :func:`absorb_registers` turns
+such flip-flops into the block's own, so that the multiplier has a cycle to itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLAIN = {"CLKMUX": "CLK", "CEMUX": "1", "REGSET": "RESET", "LSRMUX": "LSR"}
 
 @dataclass
 class Absorbed:
-    """Multiplier blocks that got registers behind the product and before the operands, all blocks, and flip-flops gone."""
+    """Multiplier blocks that got product registers and operand registers, all blocks, and flip-flops that went."""
 
     products: int = 0
     operands: int = 0
@@ -33,9 +33,9 @@ class Absorbed:
 def absorb_registers(netlist: dict[str, Any]) -> Absorbed:
     """Move product and operand registers into their multiplier blocks, in place.
 
-    A block gets its product register if every product bit in use goes to one flip-flop and nowhere else, and its operand
-    registers if every bit of both operands is constant 0 or comes from a flip-flop whose output goes nowhere else.  All
-    of a block's flip-flops must have one clock and neither an enable nor a reset.
+    A block gets its product register if every product bit in use goes to one flip-flop and nowhere else, and its
+    operand registers if every bit of both operands is constant 0 or comes from a flip-flop whose output goes nowhere
+    else.  All of a block's flip-flops must have one clock and neither an enable nor a reset.
 
     Parameters
     ----------

@@ -148,7 +148,7 @@ def test_latencies_are_those_of_the_hardware(pipelined: bool) -> None:
     assert execute.OPERAND + extra == operand_latency(config)
     assert exec_unit.NEXT_INSTRUCTION == ResultWriter.NEXT_INSTRUCTION
     array, mac = Array(config), 1 + 3 * extra
-    assert (array.LATENCY_STOS, array.LATENCY_GEMM) == (mac + config.rows, mac + config.rows + config.cols)
+    assert (mac + config.rows, mac + config.rows + config.cols) == (array.LATENCY_STOS, array.LATENCY_GEMM)
     assert execute.OUTPUT + 9 * extra == OutputStage(config.cols, pipeline=pipelined).LATENCY
     for cols in (4, 16, 64, 65):
         pooling = Pooling(cols, config.rows, pipeline=pipelined)
