@@ -129,10 +129,10 @@ def prove(plain: wiring.Component, stos: wiring.Component, name: str, *, tied: M
 
 
 def prove_all(config: AcceleratorConfig) -> list[Proof]:
-    """Compare PE and row of a configuration with their plain twins, with product register and without."""
+    """Compare PE and row of a configuration with their plain twins, with `pipeline_mac` and without."""
     proofs = []
     for pipelined in (False, True):
-        suffix = ", product register" if pipelined else ""
+        suffix = ", pipeline_mac" if pipelined else ""
         pes = (PE(stos=stos, pipeline_mac=pipelined) for stos in (False, True))
         proofs.append(prove(*pes, f"PE{suffix}"))
         halos = ((False, 0), (True, config.max_kernel - 1))
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hw.equivalence",
         description="Prove with Yosys that PE and row with ST-OS, in GEMM mode, are the plain PE and row.",
-        epilog="With product register and without; the row is as long as the configuration's.",
+        epilog="With pipeline_mac and without; the row is as long as the configuration's.",
     )
     parser.add_argument("--preset", choices=list(PRESETS), default="tiny", help="configuration (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")

@@ -48,7 +48,8 @@ class ArrayHarness(wiring.Component):
         load = Signal()
         m.d.comb += [inputs.eq(given), self.tx.eq(taken[0])]
         m.d.sync += [
-            Cat(given, load).eq(Cat(self.rx, given)),
+            given.eq(Cat(self.rx, given[:-1])),
+            load.eq(given[-1]),
             taken.eq(Mux(load, outputs, taken >> 1)),
             self.active.eq(array.out_valid),
         ]

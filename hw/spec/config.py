@@ -84,8 +84,8 @@ class AcceleratorConfig:
     axi_addr_width
         AXI4 address width in bits.
     pipeline_mac
-        Pipeline for a higher clock: a register between multiplier and accumulator, and more of them in scratchpad
-        reads, operand requests and the output stage.
+        Pipeline for a higher clock: registers before every PE's multiplier and behind it, and more of them before the
+        array's rows, in scratchpad reads, operand requests and the output stage.
     reset_low
         Name the top's reset ``aresetn``, active low, instead of ``rst``.
 

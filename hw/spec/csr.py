@@ -163,7 +163,7 @@ def _registers() -> list[Register]:
             _fields(
                 "FEATURES",
                 Field("stos", 1, "ST-OS modes"),
-                Field("pipeline_mac", 1, "register between multiplier and accumulator"),
+                Field("pipeline_mac", 1, "registers before and behind the multipliers, and elsewhere"),
                 Field("max_kernel", 4, "largest kernel extent"),
             ),
         ),

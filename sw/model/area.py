@@ -27,11 +27,11 @@ class AreaTable:
     Parameters
     ----------
     pe, pe_plain
-        Processing element with ST-OS and without, both without product register (`pipeline_mac`).
+        Processing element with ST-OS and without, both without the registers of `pipeline_mac`.
     halo
         Pixel register left of column 0.
     flipflop
-        Register bit of the skews, and of the product registers that `pipeline_mac` adds: their area is computed,
+        Register bit of the skews, and of the registers that `pipeline_mac` adds to PEs: their area is computed,
         bits times this figure, not measured.
     lane
         All there is per column besides PEs: output stage, pooling, maximum, operand alignment.

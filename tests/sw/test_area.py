@@ -31,12 +31,12 @@ def test_without_stos_the_array_is_smaller() -> None:
 
 
 @pytest.mark.parametrize("stos", [True, False])
-def test_a_product_register_has_16_flipflops(stos: bool) -> None:
+def test_registers_of_a_pipelined_pe(stos: bool) -> None:
     plain = EDGE16.twin(stos=stos)
     deep = plain.twin(pipeline_mac=True)
     table = AreaTable(flipflop=5.0)
     changed = {part: area(deep, table)[part] - area(plain, table)[part] for part in PARTS}
-    assert changed == {**dict.fromkeys(PARTS, 0.0), "PEs": 256 * 16 * 5.0}
+    assert changed == {**dict.fromkeys(PARTS, 0.0), "PEs": 256 * 32 * 5.0}
 
 
 @pytest.mark.parametrize(("field", "part"), [("rows", "PEs"), ("cols", "columns"), ("act_kib", "memories")])
