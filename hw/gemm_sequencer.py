@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
-from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, PortSignature, register_steps, step_layout
+from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, PortSignature, step_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
 from hw.window import X_WIDTH
@@ -189,23 +189,18 @@ class GemmSequencer(Component):
         input_line = Signal(position)
         m.d.comb += input_line.eq(line_index + ky)
         held = Signal()
-        advance = register_steps(
-            m,
-            self.steps,
-            run,
-            {
-                "addr": tap_base + tile_x + tap_x - left,
-                "x": tile_x + tap_x - cfg.pad_x,
-                "line_valid": (input_line >= 0) & (input_line < cfg.in_h),
-                "weight": weight,
-                "lane": lane,
-                "last": last_step,
-                "rows": block_rows,
-            },
-        )
-        c = self.port.step
-
-        with m.If(advance):
+        step, c = self.steps.payload, self.port.step
+        m.d.comb += [
+            self.steps.valid.eq(run),
+            step.addr.eq(tap_base + tile_x + tap_x - left),
+            step.x.eq(tile_x + tap_x - cfg.pad_x),
+            step.line_valid.eq((input_line >= 0) & (input_line < cfg.in_h)),
+            step.weight.eq(weight),
+            step.lane.eq(lane),
+            step.last.eq(last_step),
+            step.rows.eq(block_rows),
+        ]
+        with m.If(run & self.steps.ready):
             m.d.sync += [
                 kx.eq(kx + 1),
                 last_kx.eq(kx == before_last_kx),
@@ -298,7 +293,7 @@ class GemmSequencer(Component):
             self.last.eq(c.last),
             self.tile_rows.eq(c.rows),
             self.drain_wait.eq(self.port.waiting & held),
-            self.active.eq(Cat(setup, run, self.steps.valid, self.port.busy).any()),
+            self.active.eq(setup | run | self.port.busy),
         ]
         with m.If(self.issue & c.last & ~direct):
             m.d.sync += [drain.eq(c.rows - 1), settle.eq(settle_cycles), used_rows.eq(c.rows)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, Signature
 
@@ -22,7 +20,6 @@ __all__ = [
     "OperandRequest",
     "PortSignature",
     "issue_layout",
-    "register_steps",
     "request_stages",
     "step_layout",
 ]
@@ -66,16 +63,6 @@ def request_stages(config: AcceleratorConfig) -> int:
     return 2 + 2 * config.pipeline_mac
 
 
-def register_steps(m: Module, steps: stream.Interface, run: Value, step: Mapping[str, ValueLike]) -> Value:
-    """Build the first stage, in the sequencer; return whether it takes the step that is offered with `run`.
-
-    Members of the step that are not named are 0.
-    """
-    with m.If(steps.ready):
-        m.d.sync += [steps.valid.eq(run), *(steps.payload[name].eq(value) for name, value in step.items())]
-    return run & steps.ready
-
-
 class PortSignature(Signature):
     """The step at the operand port, seen from :class:`OperandRequest`.
 
@@ -96,11 +83,11 @@ class PortSignature(Signature):
 
 
 class OperandRequest(Component):
-    """The stages behind the sequencers: one finds the bytes inside the line, the next one asks.
+    """The stages behind the sequencers: one takes their steps, one finds the bytes inside the line, the next one asks.
 
-    The last one has two places, so that the grant does not reach the counters in the same cycle; those before, the
-    sequencer's too, move when it has room, all at once: steps come in every cycle, so there are no gaps to close.  With
-    ``pipeline_mac`` the bytes take two cycles, and a third one finds their banks.
+    The last one has two places, so that the grant does not reach the counters in the same cycle; those before move when
+    it has room, all at once: steps come in every cycle, so there are no gaps to close.  With ``pipeline_mac`` the bytes
+    take two cycles, and a third one finds their banks.
 
     Parameters
     ----------
@@ -150,18 +137,21 @@ class OperandRequest(Component):
         m.submodules.port = port = RegisterSlice(data.StructLayout({**members, **({"banks": known} if known else {})}))
         asking, waiting = port.o.p, port.o.valid
 
-        located, located_valid = self.steps.p, self.steps.valid
+        located, located_valid = Signal(step_layout(config), name="step", reset_less=True), Signal(name="step_valid")
         m.d.comb += self.steps.ready.eq(port.i.ready)
+        with m.If(port.i.ready):
+            m.d.sync += [located_valid.eq(self.steps.valid), located.eq(self.steps.p)]
         before, inside = pixel_bounds(m, located.x, self.in_w, strided)
-        busy: list[Value] = [waiting]
+        busy = [waiting, located_valid]
         if config.pipeline_mac:
             ranged = Signal(data.StructLayout(members))
             ranged_valid = Signal()
+            step, step_valid = located, located_valid
             located, located_valid = Signal(step_layout(config)), Signal()
             busy += [located_valid, ranged_valid]
             bounds = Signal.like(before, name="located_before"), Signal.like(inside, name="located_inside")
             with m.If(port.i.ready):
-                m.d.sync += [located_valid.eq(self.steps.valid), located.eq(self.steps.p)]
+                m.d.sync += [located_valid.eq(step_valid), located.eq(step)]
                 m.d.sync += [bounds[0].eq(before), bounds[1].eq(inside)]
             before, inside = bounds
         first, count = Mux(self.window, 0, config.halo), Mux(self.window, config.read_lanes, config.cols)

@@ -14,7 +14,6 @@ from hw.operand_request import (
     WEIGHT_POINTER_WIDTH,
     PortSignature,
     issue_layout,
-    register_steps,
     step_layout,
 )
 from hw.spec.config import AcceleratorConfig
@@ -271,17 +270,14 @@ class StosSequencer(Component):
             fold_bytes.eq(Mux(above, Mux(far, two_planes, folded), Mux(below, ~Mux(far, two_planes, above_bytes), 0))),
             fold_x.eq(Mux(above, -Mux(far, two_segments, cfg.seg), Mux(below, Mux(far, two_segments, cfg.seg), 0))),
         ]
-        register_steps(
-            m,
-            self.steps,
-            counted_valid if config.pipeline_mac else run,
-            {
-                "addr": counted["base"] + fold_bytes + below,
-                "x": counted["x"] + fold_x,
-                "line_valid": counted["inside"] | above | below,
-                **{name: counted[name] for name in issue_layout(config).members},
-            },
-        )
+        step = self.steps.payload
+        m.d.comb += [
+            self.steps.valid.eq(counted_valid if config.pipeline_mac else run),
+            step.addr.eq(counted["base"] + fold_bytes + below),
+            step.x.eq(counted["x"] + fold_x),
+            step.line_valid.eq(counted["inside"] | above | below),
+            *(step[name].eq(counted[name]) for name in issue_layout(config).members),
+        ]
         with m.If(run & self.steps.ready):
             m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
             with m.If(capture):
@@ -385,7 +381,7 @@ class StosSequencer(Component):
             self.admit.eq((~full | self.capture) & ~self.hold),
             self.drain_wait.eq((self.port.waiting & self.hold) | (full & held & ~self.tap)),
             self.load.eq(self.port.issued),
-            self.active.eq(Cat(setup, run, counted_valid, self.steps.valid, self.port.busy, full, self.tap).any()),
+            self.active.eq(Cat(setup, run, counted_valid, self.port.busy, full, self.tap).any()),
         ]
         with m.If(self.load & self.port.step.capture):
             m.d.sync += [full.eq(1), waiting.eq(self.port.step)]

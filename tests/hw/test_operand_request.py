@@ -6,10 +6,10 @@ import dataclasses
 import random
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
-from hw.operand_request import OperandRequest, issue_layout, register_steps, request_stages, step_layout
+from hw.operand_request import OperandRequest, issue_layout, request_stages
 from hw.spec.config import AcceleratorConfig
 
 CONFIG = AcceleratorConfig(rows=3, cols=4, act_kib=16, weight_kib=8, param_entries=256, axi_data_width=64, max_kernel=3)
@@ -46,9 +46,7 @@ def test_every_step_once_in_order(
     rng = random.Random(int(100 * flow + 10 * grant + admission) + 2 * (1 - window))
     m = Module()
     m.submodules.dut = dut = OperandRequest(config)
-    run, advance, step = Signal(), Signal(), Signal(step_layout(CONFIG))
-    members = {name: step[name] for name in step_layout(CONFIG).members}
-    m.d.comb += [dut.window.eq(window), advance.eq(register_steps(m, dut.steps, run, members))]
+    m.d.comb += dut.window.eq(window)
     first, count = (0, CONFIG.read_lanes) if window else (CONFIG.halo, CONFIG.cols)
     kept = issue_layout(CONFIG).members
     width, fill = 7, 0xA5
@@ -67,8 +65,8 @@ def test_every_step_once_in_order(
         admitted = False
         while issued < len(steps):
             running = taken < len(steps) and rng.random() < flow
-            ctx.set(run, running)
-            ctx.set(step, steps[taken] if running else random_step(rng, count))
+            ctx.set(dut.steps.valid, running)
+            ctx.set(dut.steps.payload, steps[taken] if running else random_step(rng, count))
             admitted = admitted or rng.random() < admission  # as the sequencers: never taken back before the grant
             ctx.set(dut.admit, admitted)
             ready = rng.random() < grant
@@ -78,7 +76,7 @@ def test_every_step_once_in_order(
             valid = ctx.get(dut.operand.req.valid)
             assert valid == (waiting and admitted)
             assert ctx.get(dut.port.issued) == (valid and ready)
-            assert (ctx.get(dut.port.busy) or ctx.get(dut.steps.valid)) == (taken > issued)
+            assert ctx.get(dut.port.busy) == (taken > issued)
             if waiting:  # the same step, with everything that belongs to it, until its grant
                 want, request = wanted[issued], dut.operand.req.payload
                 got = {name: ctx.get(getattr(request, name)) for name in ("addr", "lo", "hi")}
@@ -90,16 +88,16 @@ def test_every_step_once_in_order(
                 }
             else:
                 assert not ctx.get(dut.range_error)
-            taken += ctx.get(advance)
+            taken += running and ctx.get(dut.steps.ready)
             if ctx.get(dut.port.issued):
                 issued, admitted = issued + 1, False
             assert taken - issued <= request_stages(config) + 1
             await ctx.tick()
             cycles += 1
-        ctx.set(run, 0)
+        ctx.set(dut.steps.valid, 0)
         ctx.set(dut.admit, 1)
         for _ in range(4):
-            assert not ctx.get(dut.operand.req.valid) and not (ctx.get(dut.port.busy) or ctx.get(dut.steps.valid))
+            assert not ctx.get(dut.operand.req.valid) and not ctx.get(dut.port.busy)
             await ctx.tick()
 
     simulator = Simulator(m)
