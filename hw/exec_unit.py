@@ -19,6 +19,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import EXEC, EXEC_LIMITS, Mode, ResidualOp
 from hw.stos_sequencer import StosSequencer
+from hw.tile_walk import TileWalk
 from hw.token_queue import IN_FLIGHT_DEPTH
 
 __all__ = ["EXEC_EVENTS", "ExecUnit", "operand_latency"]
@@ -240,11 +241,14 @@ class ExecUnit(Component):
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
         drain_wait = Signal()
         m.submodules.requests = requests = OperandRequest(config)
+        m.submodules.walk = walk = TileWalk(config)
         connect(m, requests.operand, flipped(self.operand))
         m.d.comb += [
             requests.in_w.eq(cfg.in_w),
             requests.in_zp.eq(cfg.in_zp),
             requests.window.eq(is_stos),
+            walk.cfg.eq(cfg),
+            gemm.place.eq(walk.place),
             gemm.port.step.eq(requests.port.step),
             gemm.steps.ready.eq(requests.steps.ready),
         ]
@@ -252,6 +256,7 @@ class ExecUnit(Component):
 
         def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
             m.d.comb += [
+                walk.walk.eq(sequencer.walk),
                 requests.steps.valid.eq(sequencer.steps.valid),
                 requests.steps.payload.eq(sequencer.steps.payload),
                 requests.strided.eq(sequencer.strided),
@@ -273,6 +278,7 @@ class ExecUnit(Component):
             m.submodules.stos_sequencer = stos = StosSequencer(config)
             m.d.comb += [
                 stos.cfg.eq(cfg),
+                stos.place.eq(walk.place),
                 stos.port.step.eq(requests.port.step),
                 stos.steps.ready.eq(requests.steps.ready),
                 stos.start.eq(start & is_stos),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from functools import partial
+
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.layouts import table_layout
-from hw.operand_request import POINTER_WIDTH, WEIGHT_POINTER_WIDTH, PortSignature, step_layout
+from hw.operand_request import WEIGHT_POINTER_WIDTH, PortSignature, step_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.window import X_WIDTH
+from hw.tile_walk import LINE_WIDTH, place_layout, walk_layout
 
 __all__ = ["GemmSequencer"]
 
@@ -45,6 +47,8 @@ class GemmSequencer(Component):
         To :class:`~hw.operand_request.OperandRequest`; lane ``halo + j`` of the operand reads column j's pixel.
     strided, admit, port
         Also to and from it.
+    walk : walk_layout, out; place : place_layout, in
+        To and from :class:`~hw.tile_walk.TileWalk`, which has the outer loops.
     issue : out
         A step is issued in this cycle; the members below belong to it.
     weight_addr, lane, one_lane : out
@@ -68,6 +72,8 @@ class GemmSequencer(Component):
                 "strided": Out(1),
                 "admit": Out(1),
                 "port": In(PortSignature(config)),
+                "walk": Out(walk_layout(config)),
+                "place": In(place_layout(config)),
                 "issue": Out(1),
                 "weight_addr": Out(WEIGHT_POINTER_WIDTH),
                 "lane": Out(range(config.rows)),
@@ -79,128 +85,81 @@ class GemmSequencer(Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the counters and the request stages."""
+        """Build the counters within a tile, and when it may end."""
         m = Module()
         config, cfg = self.config, self.cfg
         rows, cols, halo = config.rows, config.cols, config.halo
-        pointer = signed(POINTER_WIDTH)
-        position = signed(X_WIDTH)
+        register = partial(Signal, reset_less=True)  # for what is set before it is used
 
-        strided = self.strided
-        direct, single = Signal(), Signal()  # past the array; blocks of one channel
+        strided, walk, place = self.strided, self.walk, self.place
+        direct, single = register(), register()  # past the array; blocks of one channel
         past = (cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)
         m.d.comb += strided.eq(cfg.sx == 2)
         m.d.sync += [direct.eq(past), single.eq(past | cfg.depthwise)]  # a cycle behind `cfg`: from setup on
 
-        # --- stage A: counters
-        run = Signal()
-        line_step = Signal(pointer)  # bytes from output line to output line; during setup those above line 0
-        first_line = Signal(pointer)  # pointer of the line under tap ky = 0 of output line 0
-        last_x = Signal(position)  # input position of the last output pixel, without padding
-        left = Signal(signed(8))  # bytes from a read's byte 0 to the input position of its tile and tap
-        outer_base = Signal(pointer)
-        line_left = Signal(16)
-        line_base = Signal(pointer)
-        line_index = Signal(position)  # input line under tap ky = 0
-        tile_x = Signal(position)
-        channel_left = Signal(16)
-        channel_base = Signal(pointer)
-        tap_base = Signal(pointer)
-        ky, kx = Signal(4), Signal(4)
-        block_weight = Signal(WEIGHT_POINTER_WIDTH)
-        weight = Signal(WEIGHT_POINTER_WIDTH)
-        lane = Signal(range(rows))
-
-        # What the next step depends on is kept one step ahead, so that no comparison follows an adder.
-        next_x = Signal(position)  # position of the next tile of the line
-        limit_x = Signal(position)  # from here on the next tile is the line's last one
-        last_tile, one_tile = Signal(), Signal()  # no tile follows on the line; a line is one tile
-        next_left = Signal(signed(18))  # channels behind this block
-        block_rows = Signal(range(rows + 1))
-        last_outer = Signal()
-        tap_x = Signal(4)  # position of tap kx: depthwise weights are stored last tap of a line first, as ST-OS's are
-        tile_step = Mux(strided, 2 * cols, cols)
-        block = Mux(single, 1, rows)
-
-        def begin_block(left: Value) -> None:
-            """Take the next block, when `left` channels are still to come."""
-            m.d.sync += [
-                next_left.eq(left - block),
-                last_outer.eq(left <= block),
-                block_rows.eq(Mux(left < block, left, block)),
-            ]
-
-        # So are the comparisons of the counters with their ends.
-        last_kx, last_ky, last_channel, last_line = Signal(), Signal(), Signal(), Signal()
-        one_kx, one_ky, one_channel, one_line = cfg.kw == 1, cfg.kh == 1, single | (cfg.cin == 1), cfg.out_h == 1
-        before_last_kx, before_last_ky = Signal(4), Signal(4)
-        m.d.sync += [before_last_kx.eq(cfg.kw - 2), before_last_ky.eq(cfg.kh - 2)]
-        block_used = Signal()  # with this block of channels a block of weights is used up
-        last_step = Signal()
-        line_ends, block_ends = Signal(), Signal()  # not nested below: conditions side by side make shorter paths
-        weights_end = Signal()
-        m.d.comb += [
-            last_step.eq(last_kx & last_ky & last_channel),
-            line_ends.eq(last_step & last_tile),
-            block_ends.eq(line_ends & last_line),
-            weights_end.eq(block_ends & block_used),
-        ]
-
-        setup = Signal()
+        # --- counters of a tile's steps
+        run, setup = Signal(), Signal()
         begun = Signal()  # setup or run; and a cycle more
-        m.d.comb += first_line.eq(cfg.in_base - line_step)
+        channel_left = register(16)
+        ky, kx = register(4), register(4)
+        weight = register(WEIGHT_POINTER_WIDTH)
+        tap_x = register(4)  # position of tap kx: depthwise weights are stored last tap of a line first, as ST-OS's are
+        # Comparisons of the counters with their ends are kept one step ahead, so that none follows an adder.
+        last_kx, last_ky, last_channel = register(), register(), register()
+        one_kx, one_ky, one_channel = cfg.kw == 1, cfg.kh == 1, single | (cfg.cin == 1)
+        before_last_kx, before_last_ky = register(4), register(4)
+        line_taken, last_step, advance = Signal(), Signal(), Signal()
+        m.d.comb += [
+            line_taken.eq(last_kx & last_ky),
+            last_step.eq(line_taken & last_channel),
+            advance.eq(run & self.steps.ready),
+            walk.begin.eq(setup),
+            walk.advance.eq(advance),
+            walk.moves.eq(last_kx),
+            walk.inner.eq(line_taken),
+            walk.tile.eq(last_step),
+            walk.by_pitch.eq(~last_ky),
+            walk.by_channel.eq(last_ky),
+            walk.first_x.eq(-cfg.pad_x),
+            walk.factor.eq(Mux(begun, cfg.sy, cfg.pad_y)),
+            walk.next_weight.eq(weight + 1),
+            walk.single.eq(single),
+            walk.own_inputs.eq(single),
+        ]
         m.d.sync += [
             setup.eq(self.start),
             begun.eq(self.start | setup | run),
             # `cfg` is stable while these are used, so they need not be held
-            line_step.eq(Mux(begun, cfg.sy, cfg.pad_y) * cfg.in_pitch),
-            last_x.eq(Mux(strided, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
-            left.eq(cfg.pad_x + Mux(strided, 0, halo)),
+            before_last_kx.eq(cfg.kw - 2),
+            before_last_ky.eq(cfg.kh - 2),
         ]
         with m.If(setup):
-            begin_block(cfg.cout)
             m.d.sync += [
                 run.eq(1),
-                outer_base.eq(first_line),
-                line_left.eq(cfg.out_h),
-                line_base.eq(first_line),
-                line_index.eq(-cfg.pad_y),
-                tile_x.eq(0),
-                next_x.eq(tile_step),
-                limit_x.eq(last_x - tile_step),
-                last_tile.eq(last_x < tile_step),
-                one_tile.eq(last_x < tile_step),
                 tap_x.eq(Mux(single, cfg.kw - 1, 0)),
                 channel_left.eq(cfg.cin),
-                channel_base.eq(first_line),
-                tap_base.eq(first_line),
                 ky.eq(0),
                 kx.eq(0),
                 last_kx.eq(one_kx),
                 last_ky.eq(one_ky),
                 last_channel.eq(one_channel),
-                last_line.eq(one_line),
-                block_weight.eq(cfg.w_base),
                 weight.eq(cfg.w_base),
-                lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
-                block_used.eq(~single | (rows == 1) | (cfg.cout == 1)),
             ]
 
-        input_line = Signal(position)
-        m.d.comb += input_line.eq(line_index + ky)
-        held = Signal()
         step, c = self.steps.payload, self.port.step
+        input_line, held = Signal(signed(LINE_WIDTH)), Signal()
         m.d.comb += [
+            input_line.eq(place.line + ky),
             self.steps.valid.eq(run),
-            step.addr.eq(tap_base + tile_x + tap_x - left),
-            step.x.eq(tile_x + tap_x - cfg.pad_x),
+            step.addr.eq(place.base + place.x + tap_x - Mux(strided, 0, halo)),
+            step.x.eq(place.x + tap_x),
             step.line_valid.eq((input_line >= 0) & (input_line < cfg.in_h)),
             step.weight.eq(weight),
-            step.lane.eq(lane),
+            step.lane.eq(place.lane),
             step.last.eq(last_step),
-            step.rows.eq(block_rows),
+            step.rows.eq(place.rows),
         ]
-        with m.If(run & self.steps.ready):
+        with m.If(advance):
             m.d.sync += [
                 kx.eq(kx + 1),
                 last_kx.eq(kx == before_last_kx),
@@ -208,72 +167,26 @@ class GemmSequencer(Component):
                 weight.eq(weight + 1),
             ]
             with m.If(last_kx):
-                next_tap_base = tap_base + cfg.in_pitch
                 m.d.sync += [
                     kx.eq(0),
                     last_kx.eq(one_kx),
                     tap_x.eq(Mux(single, cfg.kw - 1, 0)),
                     ky.eq(ky + 1),
                     last_ky.eq(ky == before_last_ky),
-                    tap_base.eq(next_tap_base),
                 ]
                 with m.If(last_ky):
-                    next_channel = channel_base + cfg.in_cs
                     m.d.sync += [
                         ky.eq(0),
                         last_ky.eq(one_ky),
                         channel_left.eq(channel_left - 1),
                         last_channel.eq(single | (channel_left == 2)),
-                        channel_base.eq(next_channel),
-                        tap_base.eq(next_channel),
                     ]
             with m.If(last_step):
-                m.d.sync += [
-                    channel_left.eq(cfg.cin),
-                    last_channel.eq(one_channel),
-                    channel_base.eq(line_base),
-                    tap_base.eq(line_base),
-                    weight.eq(block_weight),
-                    tile_x.eq(next_x),
-                    next_x.eq(next_x + tile_step),
-                    last_tile.eq(next_x > limit_x),
-                ]
-            with m.If(line_ends):
-                next_line = line_base + line_step
-                m.d.sync += [
-                    tile_x.eq(0),
-                    next_x.eq(tile_step),
-                    last_tile.eq(one_tile),
-                    line_left.eq(line_left - 1),
-                    last_line.eq(line_left == 2),
-                    line_base.eq(next_line),
-                    line_index.eq(line_index + cfg.sy),
-                    channel_base.eq(next_line),
-                    tap_base.eq(next_line),
-                ]
-            with m.If(block_ends):
-                next_outer = outer_base + Mux(single, cfg.in_cs, 0)
-                begin_block(next_left)
-                m.d.sync += [
-                    line_left.eq(cfg.out_h),
-                    last_line.eq(one_line),
-                    line_index.eq(-cfg.pad_y),
-                    outer_base.eq(next_outer),
-                    line_base.eq(next_outer),
-                    channel_base.eq(next_outer),
-                    tap_base.eq(next_outer),
-                    lane.eq(lane - 1),
-                    block_used.eq(~single | (lane == 1)),
-                ]
-            with m.If(weights_end):
-                m.d.sync += [
-                    block_weight.eq(weight + 1),
-                    weight.eq(weight + 1),
-                    lane.eq(Mux(next_left < rows, next_left - 1, rows - 1)),
-                    block_used.eq(~single | (rows == 1) | (next_left == 1)),
-                ]
-            with m.If(block_ends & last_outer):
-                m.d.sync += run.eq(0)
+                m.d.sync += [channel_left.eq(cfg.cin), last_channel.eq(one_channel)]
+                with m.If(~place.weights_end):
+                    m.d.sync += weight.eq(place.weight)
+                with m.If(place.finish):
+                    m.d.sync += run.eq(0)
 
         # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used
         # rows must not reach PEs that still finish earlier tiles, the last one rows + cols - 2 cycles after the first

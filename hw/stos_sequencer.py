@@ -18,12 +18,9 @@ from hw.operand_request import (
 )
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.window import X_WIDTH
+from hw.tile_walk import LINE_WIDTH, place_layout, walk_layout
 
 __all__ = ["StosSequencer"]
-
-_LINE_WIDTH = 20
-"""Bits of a signed input line's index: 16 bits of output lines, four times at the largest stride, and overhang."""
 
 _BEYOND = 1 << 26
 """More than any scratchpad, by more than a pointer can lie below 0; a larger plane's size might wrap around."""
@@ -55,7 +52,7 @@ class StosSequencer(Component):
 
     Attributes
     ----------
-    cfg, start, hold, active, steps, strided, admit, port, drain_wait
+    cfg, start, hold, active, steps, strided, admit, port, walk, place, drain_wait
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
     hold_end : in
         Capture no line whose taps end a tile; may rise only while not active.
@@ -85,6 +82,8 @@ class StosSequencer(Component):
                 "strided": Out(1),
                 "admit": Out(1),
                 "port": In(PortSignature(config)),
+                "walk": Out(walk_layout(config)),
+                "place": In(place_layout(config)),
                 "load": Out(1),
                 "capture": Out(1),
                 "tap": Out(1),
@@ -101,8 +100,9 @@ class StosSequencer(Component):
         """Build the load walk, its request stages, and the tap walk."""
         m = Module()
         config, cfg = self.config, self.cfg
-        rows, cols, halo = config.rows, config.cols, config.halo
-        pointer, position, line = signed(POINTER_WIDTH), signed(X_WIDTH), signed(_LINE_WIDTH)
+        rows, halo = config.rows, config.halo
+        pointer, line = signed(POINTER_WIDTH), signed(LINE_WIDTH)
+        walk, place = self.walk, self.place
 
         strided = self.strided  # every second pixel is read
         register = partial(Signal, reset_less=True)  # for what is set before it is used
@@ -116,14 +116,8 @@ class StosSequencer(Component):
         begun = Signal()  # setup, run, or a step is to be folded; and a cycle more
         counted_valid = Signal()  # with `pipeline_mac` only: a step waits for its fold
         # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; then times the rest of in_h
-        product = register(signed(POINTER_WIDTH + 1))
-        line_step = register(len(cfg.in_pitch) + 2)  # one output line; sy is 1 to 4
-        first_line = cfg.in_base - product
-        limit_x = register(position)  # beyond this the next tile is the line's last one
-        one_tile = register()  # a line is one tile
-        tile_step = Mux(strided, 2 * cols, Mux(cfg.sx == 2, cols & ~1, cols))
-        last_x = register(position)
-        left = register(signed(8))  # from a read's byte 0 to the input position of its tile
+        product = place.product
+        first_x = register(signed(8))  # input position of a read's byte 0 of a line's first tile
         taps_words = register(8)  # weight words per channel block
         capture_words = register(8)  # weight words from capture to capture within a phase
         last_phase_index = register(4)
@@ -134,19 +128,13 @@ class StosSequencer(Component):
         fold_step = Signal(signed(POINTER_WIDTH + 9))
         above_bytes = register(pointer)  # from lines above to what they repeat; from those below it is as far back
         beyond = register()  # that is more than any scratchpad holds
-        low_h, high_h, sy, pitch = cfg.in_h[:8], cfg.in_h[8:], cfg.sy, cfg.in_pitch
         m.d.comb += fold_step.eq(low_part + (product << 8))
         fold = m.d.sync if config.pipeline_mac else m.d.comb
         fold += [above_bytes.eq(fold_step), beyond.eq(fold_step >= _BEYOND)]
         m.d.sync += [
             setup.eq(Cat(self.start, setup[0])),
             begun.eq(Cat(self.start, setup, run, counted_valid).any()),
-            product.eq(Mux(begun, Mux(setup[0], cfg.pad_y, high_h), low_h) * pitch),
-            line_step.eq(Mux(sy[0], pitch, 0) + Mux(sy[2], pitch << 2, Mux(sy[1], pitch << 1, 0))),
-            limit_x.eq(last_x - left - (tile_step << 1)),
-            one_tile.eq(last_x < tile_step),
-            last_x.eq(Mux(cfg.sx == 2, (cfg.out_w - 1) << 1, cfg.out_w - 1)),
-            left.eq(cfg.pad_x - (cfg.kw - 1) + Mux(strided, 0, halo)),
+            first_x.eq(cfg.kw - 1 - cfg.pad_x - Mux(strided, 0, halo)),
             taps_words.eq(cfg.kh * cfg.kw),
             capture_words.eq(cfg.sy * cfg.kw),
             last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
@@ -158,78 +146,52 @@ class StosSequencer(Component):
         ]
         with m.If(setup[0]):
             m.d.sync += low_part.eq(product - cfg.seg)
-        load_step = Mux(lines, line_step, cfg.in_cs)  # from row to row
-        middle_step = Mux(lines, rows * line_step, line_step)  # next line (CH), next block of lines (LN)
-        outer_step = Mux(lines, cfg.in_cs, rows * cfg.in_cs)  # next block of channels (CH), next channel (LN)
-
         # --- stage A: counters of the load walk
-        outer_base = register(pointer)
-        middle_base = register(pointer)
-        middle_line = register(line)  # input line under ky = 0 of the tile's first output line
         # Pixel in the leftmost window register when the last tap (kw - 1) is multiplied; strided: in column 0.
-        window_x = register(position)
+        window_x = place.x
         phase = register(4)
-        phase_base = register(pointer)
         phase_weight = register(8)  # both from the block's first word
-        load_base = register(pointer)
         load_line = register(line)
         loaded = register(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
         ky = register(4)
         weight = register(8)
-        block_weight = register(WEIGHT_POINTER_WIDTH)
-        lane = register(range(rows))
 
         # What the next load depends on is kept one load ahead, so that no comparison follows an adder.
-        last_index = register(range(rows))  # of a tile's rows
-        one_row = register()  # that is 0
         last_capture = register()  # of a phase
-        block_used = register()  # with this block of channels a block of weights is used up
-        outer_next, middle_next = register(signed(18)), register(signed(17))  # what is left behind this block
-        capture, last_phase, last_load = register(), register(), Signal()
-        last_tile, last_middle, last_outer = register(), register(), register()
-        m.d.comb += last_load.eq(capture & last_capture)
-
-        def begin_rows(left: Value) -> None:
-            one = (rows == 1) | (left == 1)
-            m.d.sync += [last_index.eq(Mux(left < rows, left - 1, rows - 1)), one_row.eq(one), capture.eq(one)]
-
-        def begin_middle(left: Value) -> None:
-            """Take the next lines, when `left` are still to come."""
-            unit = Mux(lines, rows, 1)
-            m.d.sync += [middle_next.eq(left - unit), last_middle.eq(left <= unit)]
-            with m.If(lines):
-                begin_rows(left)
-
-        def begin_outer(left: Value) -> None:
-            """Take the next channels, when `left` are still to come."""
-            unit = Mux(lines, 1, rows)
-            m.d.sync += [outer_next.eq(left - unit), last_outer.eq(left <= unit)]
-            with m.If(~lines):
-                begin_rows(left)
+        capture, last_phase, last_load, advance = register(), register(), Signal(), Signal()
+        m.d.comb += [
+            last_load.eq(capture & last_capture),
+            advance.eq(run & self.steps.ready),
+            walk.begin.eq(setup[1]),
+            walk.advance.eq(advance),
+            walk.moves.eq(1),
+            walk.inner.eq(last_load),
+            walk.tile.eq(last_load & last_phase),
+            walk.by_pitch.eq(last_load),
+            walk.by_channel.eq(~last_load & ~lines),
+            walk.by_line.eq(~last_load & lines),
+            walk.first_x.eq(first_x),
+            # in_h's bits 0-7 in the first cycle, pad_y in the one before `begin`, then the rest of in_h
+            walk.factor.eq(Mux(begun, Mux(setup[0], cfg.pad_y, cfg.in_h[8:]), cfg.in_h[:8])),
+            walk.next_weight.eq(place.weight + taps_words),
+            walk.single.eq(lines),
+            walk.lines.eq(lines),
+            walk.own_inputs.eq(1),
+            walk.halved.eq((cfg.sx == 2) & ~strided),
+        ]
 
         with m.If(setup[1]):
-            begin_middle(cfg.out_h)
-            begin_outer(cfg.cout)
             m.d.sync += [
                 run.eq(1),
-                outer_base.eq(first_line),
-                middle_base.eq(first_line),
-                middle_line.eq(-cfg.pad_y),
-                window_x.eq(-left),
-                last_tile.eq(last_x < tile_step),
                 phase.eq(0),
-                phase_base.eq(first_line),
                 phase_weight.eq(0),
-                load_base.eq(first_line),
-                load_line.eq(-cfg.pad_y),
+                load_line.eq(place.next_line),
                 loaded.eq(0),
+                capture.eq(place.next_one_row),
                 ky.eq(0),
                 last_phase.eq(one_phase),
                 last_capture.eq(one_ky),
                 weight.eq(0),
-                block_weight.eq(cfg.w_base),
-                lane.eq(Mux(cfg.cout < rows, cfg.cout - 1, rows - 1)),
-                block_used.eq(~lines | (rows == 1) | (cfg.cout == 1)),
             ]
 
         # Beyond the plane's first and last line, lines go on one segment to the side, or two.
@@ -246,17 +208,17 @@ class StosSequencer(Component):
             far.eq(Mux(load_line < 0, load_line < -in_h, load_line >= in_h << 1)),
         ]
         counted = {
-            "base": load_base + window_x,
+            "base": place.base + window_x,
             "x": window_x,
             "inside": inside,
             "above": above,
             "below": below,
             "far": far,
             "capture": capture,
-            "weight": (block_weight + weight)[:WEIGHT_POINTER_WIDTH],
-            "lane": lane,
+            "weight": (place.weight + weight)[:WEIGHT_POINTER_WIDTH],
+            "lane": place.lane,
             "last": last_load & last_phase,
-            "rows": last_index + 1,
+            "rows": place.rows,
         }
         if config.pipeline_mac:  # the fold in a cycle of its own
             counters = {name: Value.cast(value) for name, value in counted.items()}
@@ -278,8 +240,8 @@ class StosSequencer(Component):
             step.line_valid.eq(counted["inside"] | above | below),
             *(step[name].eq(counted[name]) for name in issue_layout(config).members),
         ]
-        with m.If(run & self.steps.ready):
-            m.d.sync += [load_base.eq(load_base + load_step), load_line.eq(load_line + Mux(lines, cfg.sy, 0))]
+        with m.If(advance):
+            m.d.sync += load_line.eq(load_line + Mux(lines, cfg.sy, 0))
             with m.If(capture):
                 m.d.sync += [
                     ky.eq(ky + cfg.sy),
@@ -287,21 +249,18 @@ class StosSequencer(Component):
                     weight.eq(weight + capture_words),
                 ]
             with m.Else():
-                m.d.sync += [loaded.eq(loaded + 1), capture.eq(loaded + 1 == last_index)]
+                m.d.sync += [loaded.eq(loaded + 1), capture.eq(loaded + 2 == place.rows)]
             with m.If(last_load):
-                next_phase = phase_base + cfg.in_pitch
                 m.d.sync += [
                     phase.eq(phase + 1),
                     last_phase.eq(phase == before_last_phase),
                     ky.eq(phase + 1),
                     last_capture.eq(~lines | (phase + 1 >= ky_end)),
-                    phase_base.eq(next_phase),
                     phase_weight.eq(phase_weight + cfg.kw),
                     weight.eq(phase_weight + cfg.kw),
-                    load_base.eq(next_phase),
-                    load_line.eq(middle_line + phase + 1),
+                    load_line.eq(place.line + phase + 1),
                     loaded.eq(0),
-                    capture.eq(one_row),
+                    capture.eq(place.next_one_row),
                 ]
                 with m.If(last_phase):
                     m.d.sync += [
@@ -309,49 +268,12 @@ class StosSequencer(Component):
                         last_phase.eq(one_phase),
                         ky.eq(0),
                         last_capture.eq(one_ky),
-                        phase_base.eq(middle_base),
                         phase_weight.eq(0),
                         weight.eq(0),
-                        load_base.eq(middle_base),
-                        load_line.eq(middle_line),
-                        window_x.eq(window_x + tile_step),
-                        last_tile.eq(window_x > limit_x),
+                        load_line.eq(place.next_line),
                     ]
-                    with m.If(last_tile):
-                        next_middle = middle_base + middle_step
-                        next_line = middle_line + Mux(lines, rows * cfg.sy, cfg.sy)
-                        begin_middle(middle_next)
-                        m.d.sync += [
-                            window_x.eq(-left),
-                            last_tile.eq(one_tile),
-                            middle_base.eq(next_middle),
-                            middle_line.eq(next_line),
-                            phase_base.eq(next_middle),
-                            load_base.eq(next_middle),
-                            load_line.eq(next_line),
-                        ]
-                        with m.If(last_middle):
-                            next_outer = outer_base + outer_step
-                            begin_middle(cfg.out_h)
-                            begin_outer(outer_next)
-                            m.d.sync += [
-                                outer_base.eq(next_outer),
-                                middle_base.eq(next_outer),
-                                middle_line.eq(-cfg.pad_y),
-                                phase_base.eq(next_outer),
-                                load_base.eq(next_outer),
-                                load_line.eq(-cfg.pad_y),
-                                lane.eq(lane - 1),
-                                block_used.eq(~lines | (lane == 1)),
-                            ]
-                            with m.If(block_used):
-                                m.d.sync += [
-                                    block_weight.eq(block_weight + taps_words),
-                                    lane.eq(Mux(outer_next < rows, outer_next - 1, rows - 1)),
-                                    block_used.eq(~lines | (rows == 1) | (outer_next == 1)),
-                                ]
-                            with m.If(last_outer):
-                                m.d.sync += run.eq(0)
+                    with m.If(place.finish):
+                        m.d.sync += run.eq(0)
 
         # --- taps
         full = Signal()  # the vertical chain holds lines that wait to be captured

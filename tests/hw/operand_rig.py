@@ -1,4 +1,4 @@
-"""A sequencer with the stages behind it, which the execute unit has for all sequencers."""
+"""A sequencer with the loops around it and the stages behind it, which the execute unit has for all sequencers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from amaranth.hdl import Module
 from hw.gemm_sequencer import GemmSequencer
 from hw.operand_request import OperandRequest
 from hw.stos_sequencer import StosSequencer
+from hw.tile_walk import TileWalk
 
 
 def with_requests(sequencer: GemmSequencer | StosSequencer) -> tuple[Module, OperandRequest]:
-    """Return both in a module, and the stages."""
+    """Return all in a module, and the stages."""
     m = Module()
     requests = OperandRequest(sequencer.config)
+    m.submodules.walk = walk = TileWalk(sequencer.config)
     m.submodules += [sequencer, requests]
     m.d.comb += [
+        walk.cfg.eq(sequencer.cfg),
+        walk.walk.eq(sequencer.walk),
+        sequencer.place.eq(walk.place),
         requests.in_w.eq(sequencer.cfg.in_w),
         requests.in_zp.eq(sequencer.cfg.in_zp),
         requests.steps.valid.eq(sequencer.steps.valid),
