@@ -241,14 +241,14 @@ class ExecUnit(Component):
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
         drain_wait = Signal()
         m.submodules.requests = requests = OperandRequest(config)
-        m.submodules.walk = walk = TileWalk(config)
+        m.submodules.tiles = tiles = TileWalk(config)
         connect(m, requests.operand, flipped(self.operand))
         m.d.comb += [
             requests.in_w.eq(cfg.in_w),
             requests.in_zp.eq(cfg.in_zp),
             requests.window.eq(is_stos),
-            walk.cfg.eq(cfg),
-            gemm.place.eq(walk.place),
+            tiles.cfg.eq(cfg),
+            gemm.place.eq(tiles.place),
             gemm.port.step.eq(requests.port.step),
             gemm.steps.ready.eq(requests.steps.ready),
         ]
@@ -256,7 +256,7 @@ class ExecUnit(Component):
 
         def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
             m.d.comb += [
-                walk.walk.eq(sequencer.walk),
+                tiles.walk.eq(sequencer.walk),
                 requests.steps.valid.eq(sequencer.steps.valid),
                 requests.steps.payload.eq(sequencer.steps.payload),
                 requests.strided.eq(sequencer.strided),
@@ -278,7 +278,7 @@ class ExecUnit(Component):
             m.submodules.stos_sequencer = stos = StosSequencer(config)
             m.d.comb += [
                 stos.cfg.eq(cfg),
-                stos.place.eq(walk.place),
+                stos.place.eq(tiles.place),
                 stos.port.step.eq(requests.port.step),
                 stos.steps.ready.eq(requests.steps.ready),
                 stos.start.eq(start & is_stos),
