@@ -15,11 +15,14 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import Region
 from sim.iss import IssBackend
 from sim.random_programs import random_inputs, random_program
+from sim.random_runs import random_run
 from sim.verilator.backend import VerilatorBackend
 from sim.verilator.build import BuildOptions, build_library
 from tests.sim.rtl_configs import CONFIGS
 
-PROGRAMS = 12
+PROGRAMS = 40
+INVERTED = "a byte was inverted"
+SAY = f'$display("{INVERTED}"); $fflush;'
 MODULE = re.compile(r"^module (rowcast_ram_\w*no_rw_check_1)\(.*?^endmodule\n", re.DOTALL | re.MULTILINE)
 WRITE = re.compile(r"if \((w0_en(?:\[\d+\])?)\) words\[w0_addr\](\[\d+:\d+\])? <=")
 READ = re.compile(r"( *)r0_data <= words\[r0_addr\];\n")
@@ -31,7 +34,7 @@ def corrupted(verilog: str) -> tuple[str, int]:
     def module(match: re.Match[str]) -> str:
         text = match[0]
         lanes = [
-            f"if ({enable} && w0_addr == r0_addr) r0_data{bits} <= ~w0_data{bits};\n"
+            f"if ({enable} && w0_addr == r0_addr) begin r0_data{bits} <= ~w0_data{bits}; {SAY} end\n"
             for enable, bits in WRITE.findall(text)
         ]
         assert lanes and READ.search(text), match[1]
@@ -56,13 +59,16 @@ def backend(config: AcceleratorConfig, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(PROGRAMS))
-def test_bytes_read_while_they_are_written_are_not_used(backend: VerilatorBackend, seed: int) -> None:
-    backend.set_memory(latency=(64, 5, 200)[seed % 3], stall_probability=(0.0, 0.3, 0.1)[seed % 3], seed=seed)
-    program = random_program(backend.config, seed)
-    inputs = random_inputs(program, seed)
-    got, expected = backend.run(program, inputs), IssBackend(backend.config).run(program, inputs)
-    for region in Region:
-        assert np.array_equal(
-            np.frombuffer(got.regions[region], np.uint8), np.frombuffer(expected.regions[region], np.uint8)
-        ), f"region {region.name}"
+def test_bytes_read_while_they_are_written_are_not_used(
+    backend: VerilatorBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2 * PROGRAMS):
+        backend.set_memory(latency=(64, 5, 200)[seed % 3], stall_probability=(0.0, 0.3, 0.1)[seed % 3], seed=seed)
+        program = (random_run if seed % 2 else random_program)(backend.config, seed // 2)
+        inputs = {} if seed % 2 else random_inputs(program, seed // 2)
+        got, expected = backend.run(program, inputs), IssBackend(backend.config).run(program, inputs)
+        for region in Region:
+            assert np.array_equal(
+                np.frombuffer(got.regions[region], np.uint8), np.frombuffer(expected.regions[region], np.uint8)
+            ), f"program {seed}, region {region.name}"
+    assert capfd.readouterr().out.count(INVERTED), "no byte was read while it was written: more programs are needed"
