@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -9,6 +11,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.axi import AXI4LiteSignature, AXI4ReadSignature
 from hw.counters import EVENTS, PerformanceCounters
 from hw.csr_block import DATA_WIDTH, CSRBlock
+from hw.delay import delayed
 from hw.fetch import Fetcher
 from hw.layouts import PC_WIDTH, REGIONS_LAYOUT, table_layout
 from hw.ports import ErrorSignature, UnitSignature
@@ -101,20 +104,20 @@ class Control(wiring.Component):
             m.d.comb += self._queues[queue].clear.eq(self.unit_reset)
 
         run, begin, abort, finished = Signal(), Signal(), Signal(), Signal()
-        quiet, empty, units_idle = Signal(), Signal(), Signal()
+        quiet, empty, units_idle, failing = Signal(), Signal(), Signal(), Signal()
         failure = ErrorSignature().create()
         m.d.comb += [
             quiet.eq(self._fetch.idle & units_idle),
             empty.eq(Cat(queue.empty & ~queue.busy for queue in self._queues.values()).all()),
             # A unit without an instruction in flight is idle.
-            finished.eq(run & self._fetch.idle & empty & self._fetch.halted & ~failure.valid),
+            finished.eq(run & self._fetch.idle & empty & self._fetch.halted & ~failing),
             self.irq.eq(self._csr.irq),
         ]
         # A cycle late: what is accepted in the cycle before an abort begins no transfer.
         m.d.sync += units_idle.eq(Cat(getattr(self, name).idle for name in UNITS.values()).all())
         m.d.sync += self._csr.locked.eq(begin | run | ~quiet)
         self._connect(m, begin, abort)
-        self._detect(m, run, failure)
+        self._detect(m, run, failure, failing)
         self._sequence(m, run, begin, abort, finished, quiet, failure)
         self._count(m, run, begin, finished)
         return m
@@ -154,8 +157,12 @@ class Control(wiring.Component):
                 getattr(self, f"trace_{name}_done").eq(unit.done),
             ]
 
-    def _detect(self, m: Module, run: Signal, failure: wiring.PureInterface) -> None:
-        """Gather the errors of all parts into `failure`, first in the documented order."""
+    def _detect(self, m: Module, run: Signal, failure: wiring.PureInterface, failing: Signal) -> None:
+        """Gather the errors of all parts into `failure`, first in the documented order.
+
+        With ``pipeline_mac`` it is a cycle late.  `failing` is not: it tells that a run in which nothing is left to do
+        has failed.  No part that reports an error itself has then finished, so only what control finds is in it.
+        """
         queues = list(self._queues.values())
         units = [getattr(self, name) for name in UNITS.values()]
         busy = Cat(queue.busy for queue in queues)
@@ -186,15 +193,23 @@ class Control(wiring.Component):
         reports: list[tuple[Value, Value | ErrorCause, Value, Value]] = [
             (error.valid, error.cause, error.pc, error.info) for error in sources
         ]
-        # A cycle late, which is still before the run could end: the giving queue is busy until then.
+        # A cycle late, which is still in time for the run's end: the giving queue is busy until then.
         lost, giver_pc, receiver = Signal(), Signal(PC_WIDTH), Signal(Queue)
-        m.d.sync += lost.eq(self._tokens.overflow.as_value().any())
-        for queue, port in reversed(self._queues.items()):
-            over = self._tokens.overflow[queue]
-            # No enable if none is lost: the way from the units' `ready` to here is long.
+        overflow: Any = self._tokens.overflow
+        givers = {queue: port.oldest_pc for queue, port in self._queues.items()}
+        domain = m.d.sync
+        if self.config.pipeline_mac:
+            # The way from the units' `ready` to here is long, so the choice comes behind the register.
+            overflow = delayed(m, overflow, 1, name="overflow", reset_less=False)[1]
+            givers = {queue: delayed(m, pc, 1, name=f"giver_{UNITS[queue]}")[1] for queue, pc in givers.items()}
+            domain = m.d.comb
+        domain += lost.eq(overflow.as_value().any())
+        for queue in reversed(self._queues):
+            over = overflow[queue]
+            # No enable if none is lost, for the same reason.
             with m.If(over.any() | (queue == len(self._queues) - 1)):
-                m.d.sync += [
-                    giver_pc.eq(port.oldest_pc),
+                domain += [
+                    giver_pc.eq(givers[queue]),
                     receiver.eq(Mux(over[Queue.LOAD], Queue.LOAD, Mux(over[Queue.EXEC], Queue.EXEC, Queue.STORE))),
                 ]
         reports.append((lost, ErrorCause.TOKEN_OVERFLOW, giver_pc, receiver))
@@ -204,10 +219,17 @@ class Control(wiring.Component):
             reports.append((expired & port.busy, ErrorCause.WATCHDOG, port.oldest_pc, busy))
         reports.append((expired, ErrorCause.WATCHDOG, self._fetch.pc, busy))
 
-        m.d.comb += failure.valid.eq(Cat(condition for condition, *_ in reports).any())
+        found = Cat(condition for condition, *_ in reports).any()
+        if self.config.pipeline_mac:
+            domain = m.d.sync
+            m.d.comb += failing.eq(failure.valid | lost | expired)
+        else:
+            domain = m.d.comb
+            m.d.comb += failing.eq(failure.valid)
+        domain += failure.valid.eq(found)
         for condition, cause, pc, info in reversed(reports):
             with m.If(condition):
-                m.d.comb += [failure.cause.eq(cause), failure.pc.eq(pc), failure.info.eq(info)]
+                domain += [failure.cause.eq(cause), failure.pc.eq(pc), failure.info.eq(info)]
 
     def _sequence(
         self,

@@ -237,6 +237,7 @@ class ExecUnit(Component):
 
         # --- sequencer of the mode
         weight_en, weight_addr = Signal(), Signal(WEIGHT_POINTER_WIDTH)
+        weight_asked = Signal()  # high with weight_en, if not before: whether the step is granted is left out
         lane, one_lane = Signal(range(config.rows)), Signal()
         last, tile_rows = Signal(), Signal(range(config.rows + 1))
         drain_wait = Signal()
@@ -254,7 +255,7 @@ class ExecUnit(Component):
         ]
         request = self.operand.req
 
-        def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike) -> None:
+        def use(sequencer: GemmSequencer | StosSequencer, weights: ValueLike, asked: ValueLike) -> None:
             m.d.comb += [
                 tiles.walk.eq(sequencer.walk),
                 requests.steps.valid.eq(sequencer.steps.valid),
@@ -265,6 +266,7 @@ class ExecUnit(Component):
                 sequencer.port.issued.eq(requests.port.issued),
                 sequencer.port.busy.eq(requests.port.busy),
                 weight_en.eq(weights),
+                weight_asked.eq(asked),
                 weight_addr.eq(sequencer.weight_addr),
                 lane.eq(sequencer.lane),
                 one_lane.eq(sequencer.one_lane),
@@ -287,16 +289,16 @@ class ExecUnit(Component):
                 stos.hold_capture.eq(moving),
             ]
             with m.If(is_stos):
-                use(stos, stos.tap)
+                use(stos, stos.tap, stos.tap)
             with m.Else():
-                use(gemm, gemm.issue & ~direct)
+                use(gemm, gemm.issue & ~direct, requests.port.waiting & ~direct)
             m.d.comb += [
                 array.stos.eq(delayed(m, array_stos, latency, name="array_stos", reset_less=False)[-1]),
                 array.v_en.eq(delayed(m, stos.load, latency, name="v_en", reset_less=False)[-1]),
                 array.capture.eq(delayed(m, stos.capture, latency, name="capture", reset_less=False)[-1]),
             ]
         else:
-            use(gemm, gemm.issue & ~direct)
+            use(gemm, gemm.issue & ~direct, requests.port.waiting & ~direct)
 
         # --- rows under way: `due` counts the cycles until a row of another instruction may enter the writer.  Counted
         # from the issue of its last step a tile's rows come there from cycle `first` (ST-OS: that of a full tile, and
@@ -330,7 +332,9 @@ class ExecUnit(Component):
             m.d.sync += array_stos.eq(is_stos)
 
         # --- weights: memory, then a register that is zero when no step is under way
-        m.d.comb += [self.weight_en.eq(weight_en), self.weight_addr.eq(weight_addr)]
+        # A word read in vain is not waited for; with ``pipeline_mac`` the grant comes too late for the memory.
+        weight_read = weight_asked if config.pipeline_mac else weight_en
+        m.d.comb += [self.weight_en.eq(weight_read), self.weight_addr.eq(weight_addr)]
         waited = latency - 1  # cycles from the command to the word
         word = delayed(m, self.weight_data, waited - 1, name="word")[-1]
         word_there = delayed(m, weight_en, waited, name="word_there", reset_less=False)[-1]
@@ -381,30 +385,43 @@ class ExecUnit(Component):
 
         # --- errors: one of the back counts more than one of the front, if that is a later instruction
         older_fails = Signal()  # the error is the back's, and the front is a later instruction
-        m.d.comb += writer.halt.eq(unit.abort | (failing & (handed | older_fails)))
-        weight_beyond, beyond_addr = weight_en & (weight_addr >= config.weight_words), weight_addr
-        if config.pipeline_mac:  # a cycle late: no instruction is accepted so soon behind the last step
-            weight_beyond = delayed(m, weight_beyond, 1, name="weight_beyond", reset_less=False)[1]
-            beyond_addr = delayed(m, weight_addr, 1, name="beyond_addr")[1]
-        with m.If(writer.range_error & ~writer.halt):
+        halted = Signal()
+        m.d.comb += halted.eq(unit.abort | (failing & (handed | older_fails)))
+        beyond = running & requests.range_error
+        weight_beyond = weight_en & (weight_addr >= config.weight_words)
+        error = data.StructLayout({"valid": 1, "cause": ErrorCause, "pc": PC_WIDTH, "info": 32})
+        front_error, back_error = Signal(error), Signal(error)
+        later = Signal()  # the front is a later instruction than the back
+        # With ``pipeline_mac`` a cycle late.  In that cycle rows are dropped already, and no instruction is accepted so
+        # soon behind the front's last step; but an instruction may be accepted, or handed on, behind the back's row.
+        found_in = m.d.sync if config.pipeline_mac else m.d.comb
+        m.d.comb += writer.halt.eq(halted | back_error.valid if config.pipeline_mac else halted)
+        found_in += [
+            back_error.valid.eq(writer.range_error),
+            back_error.cause.eq(ErrorCause.MEM_RANGE),
+            back_error.pc.eq(back_pc),
+            back_error.info.eq(writer.range_info),
+            later.eq(~handed | accept),
+            front_error.valid.eq((checking & illegal) | beyond | weight_beyond),
+            front_error.cause.eq(Mux(checking, ErrorCause.BAD_FIELD, ErrorCause.MEM_RANGE)),
+            front_error.pc.eq(pc),
+            front_error.info.eq(Mux(checking, illegal_value, Mux(beyond, request.payload.addr, weight_addr))),
+        ]
+        with m.If(back_error.valid & ~halted):
             m.d.sync += [
                 failing.eq(1),
-                older_fails.eq(~handed),
-                unit.error.cause.eq(ErrorCause.MEM_RANGE),
-                unit.error.pc.eq(back_pc),
-                unit.error.info.eq(writer.range_info),
+                older_fails.eq(later | accept),
+                unit.error.cause.eq(back_error.cause),
+                unit.error.pc.eq(back_error.pc),
+                unit.error.info.eq(back_error.info),
             ]
         with m.Elif(~failing):
-            m.d.sync += [unit.error.cause.eq(ErrorCause.MEM_RANGE), unit.error.pc.eq(pc)]
-            with m.If(checking & illegal):
-                m.d.sync += [failing.eq(1), unit.error.info.eq(illegal_value)]
-                m.d.sync += unit.error.cause.eq(ErrorCause.BAD_FIELD)
-            with m.Elif(Const(config.pipeline_mac) & weight_beyond):  # of an earlier step than the one at the port
-                m.d.sync += [failing.eq(1), unit.error.info.eq(beyond_addr)]
-            with m.Elif(running & requests.range_error):
-                m.d.sync += [failing.eq(1), unit.error.info.eq(request.payload.addr)]
-            with m.Elif(weight_beyond):
-                m.d.sync += [failing.eq(1), unit.error.info.eq(beyond_addr)]
+            m.d.sync += [
+                failing.eq(front_error.valid),
+                unit.error.cause.eq(front_error.cause),
+                unit.error.pc.eq(front_error.pc),
+                unit.error.info.eq(front_error.info),
+            ]
         m.d.comb += [
             reported.eq(failing & (older == older_fails)),
             unit.error.valid.eq(reported),

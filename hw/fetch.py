@@ -209,8 +209,10 @@ class Fetcher(wiring.Component):
         m.d.comb += offered.eq(select(upcoming, [item.as_value() for item in self.regions]))
         m.d.sync += [chosen.eq(offered), end.eq(offered.base + offered.size)]
         limit = Signal(32)
-        bad_opcode, bad_field, mismatch = Signal(), Signal(), Signal()
-        first, is_header, is_halt, for_queue = Signal(), Signal(), Signal(), Signal(len(Queue))
+        wrong, no_header, bad_opcode, bad_field = Signal(), Signal(), Signal(), Signal()
+        # What to do with an instruction that is not wrong; at most one of them is high.
+        first, is_halt, for_queue = Signal(), Signal(), Signal(len(Queue))
+        shorter = Signal()  # HEADER's count is less than the limit
         blocked = Signal()
         m.d.comb += self.stalled.eq(self.halted | blocked)
         pc = self.pc
@@ -275,41 +277,53 @@ class Fetcher(wiring.Component):
                         m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.comb += running.eq(1)
+                opcode, at_start = header.opcode, pc == 0
+                is_header = opcode == Opcode.HEADER
+                found_no_header = at_start & ~is_header
+                found_opcode = ~self._known_opcode(word) | (~at_start & is_header)
+                found_field = self._bad_field(word)
+                mismatch = (header.config_hash != self.config.hash) | (header.isa_version != ISA_VERSION)
+                any_wrong = Signal()
+                m.d.comb += any_wrong.eq(
+                    Cat(failed, found_no_header, found_opcode, found_field, at_start & mismatch).any()
+                )
                 m.d.sync += [
-                    bad_opcode.eq(~self._known_opcode(word)),
-                    bad_field.eq(self._bad_field(word)),
-                    mismatch.eq((header.config_hash != self.config.hash) | (header.isa_version != ISA_VERSION)),
-                    first.eq(pc == 0),
-                    is_header.eq(header.opcode == Opcode.HEADER),
-                    is_halt.eq(header.opcode == Opcode.HALT),
-                    *(for_queue[queue].eq(header.opcode == code) for code, queue in QUEUE_OF.items()),
+                    wrong.eq(any_wrong),
+                    no_header.eq(found_no_header),
+                    bad_opcode.eq(found_opcode),
+                    bad_field.eq(found_field),
+                    first.eq(at_start & ~any_wrong),
+                    is_halt.eq((opcode == Opcode.HALT) & ~any_wrong),
+                    *(for_queue[queue].eq((opcode == code) & ~any_wrong) for code, queue in QUEUE_OF.items()),
+                    shorter.eq(header.count < limit),
                 ]
                 m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += running.eq(1)
-                opcode = header.opcode
-                with m.If(failed):
-                    fail(ErrorCause.AXI_READ, self._address(place)[:32])
-                with m.Elif(first & ~is_header):
-                    fail(ErrorCause.NO_HEADER, word[:32])
-                with m.Elif(bad_opcode | (~first & is_header)):
-                    fail(ErrorCause.BAD_OPCODE, opcode)
-                with m.Elif(bad_field):
-                    fail(ErrorCause.BAD_FIELD, word[:32])
-                with m.Elif(first & mismatch):
-                    fail(ErrorCause.HASH_MISMATCH, header.config_hash[:32])
-                with m.Elif(self.abort):
+                # Side by side: the ways to the queues' memories are long.
+                with m.If(wrong):
+                    with m.If(failed):
+                        fail(ErrorCause.AXI_READ, self._address(place)[:32])
+                    with m.Elif(no_header):
+                        fail(ErrorCause.NO_HEADER, word[:32])
+                    with m.Elif(bad_opcode):
+                        fail(ErrorCause.BAD_OPCODE, header.opcode)
+                    with m.Elif(bad_field):
+                        fail(ErrorCause.BAD_FIELD, word[:32])
+                    with m.Else():
+                        fail(ErrorCause.HASH_MISMATCH, header.config_hash[:32])
+                with m.If(self.abort):
                     m.next = "STOP"
-                with m.Elif(first):
+                with m.If(first & ~self.abort):
                     m.d.comb += self.header.eq(1)
                     m.d.sync += [pc.eq(1), place.eq(place + 1)]
-                    with m.If(header.count < limit):
+                    with m.If(shorter):
                         m.d.sync += limit.eq(header.count)
                     m.next = "NEXT"
-                with m.Elif(is_halt):
+                with m.If(is_halt & ~self.abort):
                     m.next = "DRAIN"
                 for queue in Queue:
-                    with m.Elif(for_queue[queue]):
+                    with m.If(for_queue[queue] & ~self.abort):
                         m.d.comb += [streams[queue].valid.eq(1), blocked.eq(~streams[queue].ready)]
                         with m.If(streams[queue].ready):
                             m.d.sync += [pc.eq(pc + 1), place.eq(place + 1)]

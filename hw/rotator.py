@@ -76,10 +76,11 @@ class RotateRight(wiring.Component):
 
 
 class RotateLeft(wiring.Component):
-    """Put lanes into a line, cyclically: ``line[(amount + i) % count] = lanes[i]``.  Combinational.
+    """Put lanes into a line, cyclically: ``line[(amount + i) % count] = lanes[i]``, enables alike.  Combinational.
 
-    Places without a lane are 0.  Small shifts come first, so that a stage is only as wide as the lanes and the shifts
-    already made.
+    Places without a lane have enable 0 and any lane's value, so the values are rotated among as many places as there
+    are lanes (rounded up to a power of two) and repeated along the line; only the enables take the whole way.  Small
+    shifts come first, so that a stage is only as wide as the lanes and the shifts already made.
 
     Parameters
     ----------
@@ -89,8 +90,10 @@ class RotateLeft(wiring.Component):
     Members
     -------
     lanes : In, `lanes` times `width` bits
+    mask : In, `lanes` bits
     amount : In, 0 to count - 1
     line : Out, `count` times `width` bits
+    enables : Out, `count` bits
 
     Raises
     ------
@@ -104,8 +107,10 @@ class RotateLeft(wiring.Component):
         super().__init__(
             {
                 "lanes": In(Lanes(width, lanes)),
+                "mask": In(lanes),
                 "amount": In(range(count)),
                 "line": Out(Lanes(width, count)),
+                "enables": Out(count),
             }
         )
 
@@ -115,18 +120,24 @@ class RotateLeft(wiring.Component):
         return f"rowcast_rotate_left_{self.count}x{self.width}_{self.lane_count}"
 
     def elaborate(self, platform: object) -> Module:
-        """Build the stages."""
+        """Build the stages of both."""
         m = Module()
-        current: Value = Value.cast(self.lanes)
+        period = 1 << (self.lane_count - 1).bit_length()
+        values = self._rotated(m, Value.cast(self.lanes), self.width, period, "stage")
+        m.d.comb += Value.cast(self.line).eq(values.replicate(self.count // period))
+        m.d.comb += self.enables.eq(self._rotated(m, self.mask, 1, self.count, "enable"))
+        return m
+
+    def _rotated(self, m: Module, current: Value, width: int, count: int, name: str) -> Value:
+        """Return `current`, of `width` bits per lane, rotated by `amount` in a line of `count` places."""
         places = self.lane_count
-        for bit in range(len(self.amount)):
-            shift = self.width << bit
-            places = min(self.count, places + (1 << bit))
-            size = places * self.width
+        for bit in range((count - 1).bit_length()):
+            shift = width << bit
+            places = min(count, places + (1 << bit))
+            size = places * width
             padded = Cat(current, Const(0, size - len(current)))
-            stage = Signal(size, name=f"stage_{bit}")
+            stage = Signal(size, name=f"{name}_{bit}")
             # Until the stage is a full line, what rotates in at the bottom is padding, that is 0.
             m.d.comb += stage.eq(Mux(self.amount[bit], Cat(padded[size - shift :], padded[: size - shift]), padded))
             current = stage
-        m.d.comb += Value.cast(self.line).eq(current)
-        return m
+        return current

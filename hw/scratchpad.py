@@ -182,8 +182,10 @@ class Scratchpad(wiring.Component):
             self._write_access(m, platform, name, plan, granted)
             for name, (plan, granted) in self._arbitrate(m, platform, WRITE_PORTS).items()
         ]
+        # No two are granted the same bank, so their order is free: the operand's grant is known last.
         accesses = [
-            _Access(granted, list(plan.line), list(plan.bank), [], []) for plan, granted in reads.values()
+            _Access(granted, list(plan.line), list(plan.bank), [], [])
+            for plan, granted in (reads[name] for name in sorted(reads, key=lambda name: name != "read_operand"))
         ]
         words = self._banks(m, platform, accesses, writes)
         for name, (plan, _) in reads.items():
@@ -230,17 +232,20 @@ class Scratchpad(wiring.Component):
         line, bank = registered(plan.line, "line"), registered(plan.bank, "bank")
         held = registered(request.data, "data")
         mask = registered(enables, "mask")
-        m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateLeft, 9, config.line_bytes, lanes)
-        m.d.comb += rotate.amount.eq(registered(request.addr[:offset_bits], "offset"))
-        m.d.comb += Value.cast(rotate.lanes).eq(Cat(Cat(held[lane], mask[lane]) for lane in range(lanes)))
+        m.submodules[f"{name}_rotate"] = rotate = shared(platform, RotateLeft, 8, config.line_bytes, lanes)
+        m.d.comb += [
+            rotate.amount.eq(registered(request.addr[:offset_bits], "offset")),
+            Value.cast(rotate.lanes).eq(held.as_value()),
+            rotate.mask.eq(mask),
+        ]
 
         places = [range(sub * config.sub_bytes, (sub + 1) * config.sub_bytes) for sub in range(SUB_BANKS)]
         return _Access(
             banks,
             list(line),
             list(bank),
-            [Cat(rotate.line[place][8] for place in span) for span in places],
-            [Cat(rotate.line[place][:8] for place in span) for span in places],
+            [rotate.enables[span.start : span.stop] for span in places],
+            [Cat(rotate.line[place] for place in span) for span in places],
         )
 
     def _banks(

@@ -77,10 +77,13 @@ class ExecBench:
         self.weights = weights.view(np.int8).reshape(-1, self.config.weight_word_bytes)
         self.params = params.view("<u8")
 
-    def run(self, instructions: list[Instruction], *, together: bool = False, limit: int = 200_000) -> list[int]:
+    def run(
+        self, instructions: list[Instruction], *, together: bool = False, behind: int = 0, limit: int = 200_000
+    ) -> list[int]:
         """Run instructions, return the cycles from acceptance to done of each.
 
-        Each is offered when the one before is done, or `together`: as soon as the unit takes it.
+        Each is offered when the one before is done, or `together`: as soon as the unit takes it, all but the first not
+        before cycle `behind`.
         """
         self.accepted, self.done = [], []
 
@@ -93,7 +96,7 @@ class ExecBench:
             ctx.set(dut.result.req.ready, 1)
             while len(self.done) < len(instructions):
                 pc = len(self.accepted)
-                offer = pc < len(instructions) and (together or pc == len(self.done))
+                offer = pc < len(instructions) and (together or pc == len(self.done)) and (pc == 0 or self.cycles >= behind)
                 if offer:
                     ctx.set(unit.instr.payload.word, int.from_bytes(isa.encode(instructions[pc]), "little"))
                     ctx.set(unit.instr.payload.pc, pc)

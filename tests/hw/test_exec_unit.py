@@ -244,12 +244,13 @@ SOUND = {
 }
 
 
+@pytest.mark.parametrize("pipeline", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("before", SOUND)
-def test_what_came_before_a_fault_is_finished(before: str, fault: str) -> None:
+def test_what_came_before_a_fault_is_finished(before: str, fault: str, pipeline: bool) -> None:
     """The faulty instruction overlaps the one before; one behind it is perhaps accepted, and never done."""
     values, cause = FAULTS[fault]
-    config, sound = CONFIGS["4x4"], fields(**SOUND[before])
+    config, sound = small(4, 4, pipeline_mac=pipeline), fields(**SOUND[before])
     bench, machine = loaded_bench(config)
     spare = fields(overlap=1, out_base=4096)
     assert len(bench.run([sound, fields(**{"overlap": 1, "out_base": 3072, **values}), spare], together=True)) == 1
@@ -258,11 +259,39 @@ def test_what_came_before_a_fault_is_finished(before: str, fault: str) -> None:
     assert np.array_equal(bench.act[:3072], machine.onchip[Target.ACT][:3072])
 
 
+@pytest.mark.parametrize("pipeline", [False, True])
 @pytest.mark.parametrize("younger", FAULTS)
 @pytest.mark.parametrize("older", ["parameter", "result", "residual", "pooled"])
-def test_of_two_faults_the_earlier_instructions_is_reported(older: str, younger: str) -> None:
+def test_of_two_faults_the_earlier_instructions_is_reported(older: str, younger: str, pipeline: bool) -> None:
     """Although the later one's may be found first: the earlier one's shows when its rows come."""
-    bench, _ = loaded_bench(CONFIGS["4x4"])
+    bench, _ = loaded_bench(small(4, 4, pipeline_mac=pipeline))
     first, second = (fields(overlap=1, **FAULTS[name][0]) for name in (older, younger))
     assert len(bench.run([fields(), first, second], together=True)) == 1
     assert bench.error is not None and bench.error[:2] == (FAULTS[older][1], 1)
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+@pytest.mark.parametrize("fault", ["parameter", "result", "residual"])
+def test_an_instruction_accepted_around_the_error_does_nothing(fault: str, pipeline: bool) -> None:
+    """Whatever the cycle it comes in: the first error is reported, the faulty instruction is not done."""
+    config = small(4, 4, pipeline_mac=pipeline)
+    end = config.act_bytes
+    values = {
+        "parameter": {"p_base": 253, "cout": 6, "out_base": 1024},
+        "result": {"out_base": end - 8, "cout": 4},
+        "residual": {"out_base": 1024, "cout": 4, "res": 1, "res_base": end - 8},
+    }[fault]
+    info = {"parameter": 256, "result": end, "residual": end}[fault]
+    accepted = set()
+    bench, _ = loaded_bench(config)
+    bench.run([fields(**values)])
+    for behind in range(bench.cycles - 4, bench.cycles + 1):
+        bench, _ = loaded_bench(config)
+        before = bench.act.copy()
+        vec = fields(mode=Mode.VEC, overlap=1, out_base=2048, cout=1, p_base=PLAIN)
+        bench.run([fields(**values), vec], together=True, behind=behind)
+        assert bench.error == (ErrorCause.MEM_RANGE, 0, info)
+        assert bench.done == []
+        assert np.array_equal(bench.act[2048:4096], before[2048:4096])
+        accepted.add(len(bench.accepted))
+    assert accepted == {1, 2}

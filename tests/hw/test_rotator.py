@@ -33,17 +33,19 @@ def test_rotate_right(count: int, lanes: int) -> None:
 @pytest.mark.parametrize(("count", "lanes"), SHAPES)
 def test_rotate_left(count: int, lanes: int) -> None:
     rng = random.Random(count * 100 + lanes)
-    dut = RotateLeft(9, count, lanes)
+    dut = RotateLeft(8, count, lanes)
 
     async def bench(ctx) -> None:
         for amount in range(count):
-            values = [rng.randrange(1, 512) for _ in range(lanes)]
+            values = [rng.randrange(256) for _ in range(lanes)]
+            mask = [rng.randrange(2) for _ in range(lanes)]
             ctx.set(dut.lanes, values)
+            ctx.set(dut.mask, sum(bit << i for i, bit in enumerate(mask)))
             ctx.set(dut.amount, amount)
-            want = [0] * count
-            for i, value in enumerate(values):
-                want[(amount + i) % count] = value
-            assert list(ctx.get(dut.line)) == want
+            line = list(ctx.get(dut.line))
+            assert [line[(amount + i) % count] for i in range(lanes)] == values
+            want = sum(bit << (amount + i) % count for i, bit in enumerate(mask))
+            assert ctx.get(dut.enables) == want
 
     simulator = Simulator(dut)
     simulator.add_testbench(bench)
