@@ -187,7 +187,11 @@ class Control(wiring.Component):
             m.d.sync += quiet_cycles.eq(0)
         with m.Else():
             m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
-        expired = (limit != 0) & (quiet_cycles >= limit)
+        expired: Value = (limit != 0) & (quiet_cycles >= limit)
+        if self.config.pipeline_mac:
+            expired_before = Signal()
+            m.d.sync += expired_before.eq(run & ~moved & expired)
+            expired = expired_before
 
         sources = [self._fetch.error, *(unit.error for unit in units)]
         reports: list[tuple[Value, Value | ErrorCause, Value, Value]] = [
@@ -226,7 +230,7 @@ class Control(wiring.Component):
         else:
             domain = m.d.comb
             m.d.comb += failing.eq(failure.valid)
-        domain += failure.valid.eq(found)
+        domain += failure.valid.eq(found & run if self.config.pipeline_mac else found)
         for condition, cause, pc, info in reversed(reports):
             with m.If(condition):
                 domain += [failure.cause.eq(cause), failure.pc.eq(pc), failure.info.eq(info)]

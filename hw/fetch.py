@@ -201,11 +201,10 @@ class Fetcher(wiring.Component):
         beats = INSTRUCTION_BYTES // self.beat_bytes
         word, failed = Signal(_BITS), Signal()
         beat = Signal(range(max(beats, 2)))
-        region = Signal(range(REGION_COUNT))
         # The region to check next is there a cycle early, and so is its end.
         chosen = Signal(REGIONS_LAYOUT.elem_shape)
         end = Signal(len(Value.cast(chosen.base + chosen.size)))
-        upcoming, offered = Signal.like(region), Signal(REGIONS_LAYOUT.elem_shape)
+        upcoming, offered = Signal(range(REGION_COUNT)), Signal(REGIONS_LAYOUT.elem_shape)  # 0 when all are checked
         m.d.comb += offered.eq(select(upcoming, [item.as_value() for item in self.regions]))
         m.d.sync += [chosen.eq(offered), end.eq(offered.base + offered.size)]
         limit = Signal(32)
@@ -240,18 +239,17 @@ class Fetcher(wiring.Component):
                     m.d.comb += popped.eq(beat == beats - 1)
 
             with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [pc.eq(0), region.eq(0), limit.eq(self.count), self.halted.eq(0)]
+                m.d.sync += [pc.eq(0), upcoming.eq(1), limit.eq(self.count), self.halted.eq(0)]
                 m.d.sync += place.eq(self._place(Const(0)))
                 m.next = "REGIONS"
             with m.State("REGIONS"):
-                m.d.comb += upcoming.eq(region + 1)
                 low = chosen.base[:32]
                 with m.If(chosen.base[:PAGE_BITS].any()):
                     fail(ErrorCause.MISALIGNED, low)
                 with m.Elif(end > (1 << self.config.axi_addr_width)):
                     fail(ErrorCause.DRAM_RANGE, low)
-                with m.Elif(region != REGION_COUNT - 1):
-                    m.d.sync += region.eq(region + 1)
+                with m.Elif(upcoming != 0):
+                    m.d.sync += upcoming.eq(Mux(upcoming == REGION_COUNT - 1, 0, upcoming + 1))
                 with m.Elif(self.offset[:_SHIFT].any()):
                     fail(ErrorCause.MISALIGNED, self.offset)
                 with m.Else():

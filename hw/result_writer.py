@@ -150,6 +150,9 @@ class ResultWriter(Component):
             with m.If(~lines):
                 begin_rows(left, single=single)
 
+        # Side by side, not nested: shorter paths.
+        line_ends, block_ends = Signal(), Signal()
+        m.d.comb += [line_ends.eq(last_row & last_tile), block_ends.eq(line_ends & last_middle)]
         active, row_taken = Signal(), Signal()  # rows are still to come; one is taken
         m.d.comb += row_taken.eq(self.row_valid & active & ~self.halt)
         with m.If(self.start):
@@ -200,32 +203,32 @@ class ResultWriter(Component):
                     param_row.eq(param),
                     first_map.eq(0),
                 ]
-                with m.If(last_tile):
-                    next_middle = middle_base + middle_step
-                    begin_middle(lines, middle_next)
-                    m.d.sync += [
-                        next_x.eq(kept_lanes),
-                        remaining.eq(cfg.out_w),
-                        last_tile.eq(one_tile),
-                        middle_base.eq(next_middle),
-                        row_base.eq(next_middle),
-                    ]
-                    with m.If(last_middle):
-                        next_outer = outer_base + outer_step
-                        next_param = param + Mux(lines, 0, last_index) + 1
-                        begin_middle(lines, cfg.out_h)
-                        begin_outer(lines, single, outer_next)
-                        m.d.sync += [
-                            outer_base.eq(next_outer),
-                            middle_base.eq(next_outer),
-                            row_base.eq(next_outer),
-                            pooled_base.eq(next_outer),
-                            param.eq(next_param),
-                            param_row.eq(next_param),
-                            first_map.eq(1),
-                        ]
-                        with m.If(last_outer):
-                            m.d.sync += active.eq(0)
+            with m.If(line_ends):
+                next_middle = middle_base + middle_step
+                begin_middle(lines, middle_next)
+                m.d.sync += [
+                    next_x.eq(kept_lanes),
+                    remaining.eq(cfg.out_w),
+                    last_tile.eq(one_tile),
+                    middle_base.eq(next_middle),
+                    row_base.eq(next_middle),
+                ]
+            with m.If(block_ends):
+                next_outer = outer_base + outer_step
+                next_param = param + Mux(lines, 0, last_index) + 1
+                begin_middle(lines, cfg.out_h)
+                begin_outer(lines, single, outer_next)
+                m.d.sync += [
+                    outer_base.eq(next_outer),
+                    middle_base.eq(next_outer),
+                    row_base.eq(next_outer),
+                    pooled_base.eq(next_outer),
+                    param.eq(next_param),
+                    param_row.eq(next_param),
+                    first_map.eq(1),
+                ]
+            with m.If(block_ends & last_outer):
+                m.d.sync += active.eq(0)
 
         lines_left = Signal(16)  # this row's included
         place = data.StructLayout(

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from hw.control import UNITS, Control
-from hw.spec.config import PRESETS
+from hw.spec.config import PRESETS, AcceleratorConfig
 from hw.spec.csr import REGISTERS, ErrorCause
 from hw.spec.isa import INSTRUCTION_BYTES, Instruction, Opcode, Queue, assemble
 from tests.hw.control_bench import FakeUnit, LiteManager, ReadMemory, check_order, frame, simulate, token_program
@@ -21,8 +21,15 @@ assert [field.name for field in REGISTERS["STATUS"].fields.fields] == ["busy", "
 class Rig:
     """Control with a bus manager, a memory and three fake units."""
 
-    def __init__(self, program: list[Instruction] | bytes, *, seed: int = 0, stall: float = 0.2) -> None:
-        self.dut = Control(CONFIG)
+    def __init__(
+        self,
+        program: list[Instruction] | bytes,
+        *,
+        seed: int = 0,
+        stall: float = 0.2,
+        config: AcceleratorConfig = CONFIG,
+    ) -> None:
+        self.config, self.dut = config, Control(config)
         rng = random.Random(seed)
         self.memory = ReadMemory(self.dut.axi, b"", BASE, rng, stall=stall)
         self.units = {
@@ -92,7 +99,7 @@ class Rig:
         assert not self.memory.open
         for unit in self.units.values():
             unit.errors, unit.hang_at = {}, None
-        program = frame(CONFIG, list(token_program(self.rng, 12)))
+        program = frame(self.config, list(token_program(self.rng, 12)))
         self.use(program)
         await self.start(bus)
         assert await self.finish(bus) == DONE

@@ -96,7 +96,8 @@ class ExecBench:
             ctx.set(dut.result.req.ready, 1)
             while len(self.done) < len(instructions):
                 pc = len(self.accepted)
-                offer = pc < len(instructions) and (together or pc == len(self.done)) and (pc == 0 or self.cycles >= behind)
+                offer = pc < len(instructions) and (together or pc == len(self.done))
+                offer &= pc == 0 or self.cycles >= behind
                 if offer:
                     ctx.set(unit.instr.payload.word, int.from_bytes(isa.encode(instructions[pc]), "little"))
                     ctx.set(unit.instr.payload.pc, pc)

@@ -7,20 +7,26 @@ from typing import Any
 
 import pytest
 
+from hw.spec.config import AcceleratorConfig
 from hw.spec.csr import ErrorCause
 from hw.spec.isa import TOKEN_MAX, Instruction, Queue, assemble
 from tests.hw.control_bench import frame
 from tests.hw.control_rig import BASE, BUSY, CONFIG, ERROR, RESETTING, Rig, execute, load, store
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "pipelined"])
+def config(request: pytest.FixtureRequest) -> AcceleratorConfig:
+    return replace(CONFIG, pipeline_mac=request.param)
+
+
 @pytest.mark.parametrize("queue", list(Queue))
 @pytest.mark.parametrize("cause", [ErrorCause.MEM_RANGE, ErrorCause.AXI_READ])
-def test_unit_errors_stop_and_recover(queue: Queue, cause: ErrorCause) -> None:
+def test_unit_errors_stop_and_recover(queue: Queue, cause: ErrorCause, config: AcceleratorConfig) -> None:
     """The unit's report is kept, no further instruction starts, and a soft reset recovers."""
     body = [load(), execute(), store()] * 10
-    program = frame(CONFIG, body)
+    program = frame(config, body)
     failing = 1 + 3 * 2 + queue
-    rig = Rig(program, seed=queue + 10)
+    rig = Rig(program, seed=queue + 10, config=config)
     rig.units[queue].errors = {failing: cause}
 
     async def bench(ctx: Any) -> None:
@@ -41,8 +47,8 @@ def test_unit_errors_stop_and_recover(queue: Queue, cause: ErrorCause) -> None:
     rig.run(bench)
 
 
-def test_only_the_first_error_is_kept() -> None:
-    rig = Rig(frame(CONFIG, [load(), execute()]))
+def test_only_the_first_error_is_kept(config: AcceleratorConfig) -> None:
+    rig = Rig(frame(config, [load(), execute()]), config=config)
     rig.units[Queue.LOAD].errors = {1: ErrorCause.DRAM_RANGE}
     rig.units[Queue.LOAD].longest = 1
 
@@ -70,8 +76,8 @@ def test_only_the_first_error_is_kept() -> None:
         (lambda p: p[:-64], ErrorCause.TRUNCATED, 3),
     ],
 )
-def test_fetch_errors_stop_and_recover(image: Any, cause: ErrorCause, pc: int) -> None:
-    rig = Rig(image(assemble(frame(CONFIG, [load(), execute()]))), seed=pc)
+def test_fetch_errors_stop_and_recover(image: Any, cause: ErrorCause, pc: int, config: AcceleratorConfig) -> None:
+    rig = Rig(image(assemble(frame(config, [load(), execute()]))), seed=pc, config=config)
 
     async def bench(ctx: Any) -> None:
         bus = rig.bus(ctx)
@@ -84,8 +90,8 @@ def test_fetch_errors_stop_and_recover(image: Any, cause: ErrorCause, pc: int) -
     rig.run(bench)
 
 
-def test_bus_error_on_fetch_recovers() -> None:
-    rig = Rig(frame(CONFIG, [load()] * 5))
+def test_bus_error_on_fetch_recovers(config: AcceleratorConfig) -> None:
+    rig = Rig(frame(config, [load()] * 5), config=config)
     rig.memory.faults = {BASE + 3 * 64 + 16}
 
     async def bench(ctx: Any) -> None:
@@ -110,8 +116,8 @@ def test_bus_error_on_fetch_recovers() -> None:
         ([load(signal=0b010), execute(wait=0b001), execute(wait=0b001), store(wait=0b010)], 3, 0b010_001_000),
     ],
 )
-def test_deadlock_is_found(body: list[Instruction], pc: int, info: int) -> None:
-    rig = Rig(frame(CONFIG, body), seed=pc)
+def test_deadlock_is_found(body: list[Instruction], pc: int, info: int, config: AcceleratorConfig) -> None:
+    rig = Rig(frame(config, body), seed=pc, config=config)
 
     async def bench(ctx: Any) -> None:
         bus = rig.bus(ctx)
@@ -124,8 +130,8 @@ def test_deadlock_is_found(body: list[Instruction], pc: int, info: int) -> None:
     rig.run(bench)
 
 
-def test_token_overflow() -> None:
-    rig = Rig(frame(CONFIG, [load(signal=0b100)] * (TOKEN_MAX + 1)), stall=0.0)
+def test_token_overflow(config: AcceleratorConfig) -> None:
+    rig = Rig(frame(config, [load(signal=0b100)] * (TOKEN_MAX + 1)), stall=0.0, config=config)
     rig.units[Queue.LOAD].longest = 1
 
     async def bench(ctx: Any) -> None:
@@ -140,9 +146,9 @@ def test_token_overflow() -> None:
 
 
 @pytest.mark.parametrize("queue", list(Queue))
-def test_watchdog(queue: Queue) -> None:
+def test_watchdog(queue: Queue, config: AcceleratorConfig) -> None:
     """A unit that makes no progress is reported with the instruction it hangs on."""
-    rig = Rig(frame(CONFIG, [load(), execute(), store()] * 2), seed=queue)
+    rig = Rig(frame(config, [load(), execute(), store()] * 2), seed=queue, config=config)
     rig.units[queue].hang_at = 4 + queue
 
     async def bench(ctx: Any) -> None:
@@ -156,9 +162,9 @@ def test_watchdog(queue: Queue) -> None:
     rig.run(bench)
 
 
-def test_watchdog_on_a_dead_bus_and_switched_off() -> None:
+def test_watchdog_on_a_dead_bus_and_switched_off(config: AcceleratorConfig) -> None:
     """No answer to a fetch: WATCHDOG after the set time, never with 0; reset waits for the open transfers."""
-    rig = Rig(frame(CONFIG, [load()] * 3))
+    rig = Rig(frame(config, [load()] * 3), config=config)
     rig.memory.frozen = True
 
     async def bench(ctx: Any) -> None:
