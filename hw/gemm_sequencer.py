@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -12,7 +12,7 @@ from hw.layouts import table_layout
 from hw.operand_request import WEIGHT_POINTER_WIDTH, PortSignature, step_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.tile_walk import LINE_WIDTH, place_layout, walk_layout
+from hw.tile_walk import place_layout, walk_layout
 
 __all__ = ["GemmSequencer"]
 
@@ -123,6 +123,7 @@ class GemmSequencer(Component):
             walk.first_x.eq(-cfg.pad_x),
             walk.factor.eq(Mux(begun, cfg.sy, cfg.pad_y)),
             walk.next_weight.eq(weight + 1),
+            walk.offset.eq(ky),
             walk.single.eq(single),
             walk.own_inputs.eq(single),
         ]
@@ -147,13 +148,12 @@ class GemmSequencer(Component):
             ]
 
         step, c = self.steps.payload, self.port.step
-        input_line, held = Signal(signed(LINE_WIDTH)), Signal()
+        held = Signal()
         m.d.comb += [
-            input_line.eq(place.line + ky),
             self.steps.valid.eq(run),
             step.addr.eq(place.base + place.x + tap_x - Mux(strided, 0, halo)),
             step.x.eq(place.x + tap_x),
-            step.line_valid.eq((input_line >= 0) & (input_line < cfg.in_h)),
+            step.line_valid.eq(place.inside),
             step.weight.eq(weight),
             step.lane.eq(place.lane),
             step.last.eq(last_step),

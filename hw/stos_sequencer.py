@@ -18,7 +18,7 @@ from hw.operand_request import (
 )
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.tile_walk import LINE_WIDTH, place_layout, walk_layout
+from hw.tile_walk import place_layout, walk_layout
 
 __all__ = ["StosSequencer"]
 
@@ -101,7 +101,7 @@ class StosSequencer(Component):
         m = Module()
         config, cfg = self.config, self.cfg
         rows, halo = config.rows, config.halo
-        pointer, line = signed(POINTER_WIDTH), signed(LINE_WIDTH)
+        pointer = signed(POINTER_WIDTH)
         walk, place = self.walk, self.place
 
         strided = self.strided  # every second pixel is read
@@ -117,13 +117,11 @@ class StosSequencer(Component):
         counted_valid = Signal()  # with `pipeline_mac` only: a step waits for its fold
         # in_pitch times bits 0-7 of in_h, in the first cycle of setup; times pad_y; then times the rest of in_h
         product = place.product
-        first_x = register(signed(8))  # input position of a read's byte 0 of a line's first tile
         taps_words = register(8)  # weight words per channel block
         capture_words = register(8)  # weight words from capture to capture within a phase
-        last_phase_index = register(4)
         before_last_phase, one_phase = register(4), register()
         # The first ky behind which, one or two strides on, no other one of the phase follows; phase 0 has only ky = 0.
-        ky_end, ky_next_end, one_ky = register(signed(6)), register(signed(6)), register()
+        ky_end, ky_next_end, one_ky = cfg.kh - cfg.sy, cfg.kh - (cfg.sy << 1), register()
         low_part = register(signed(POINTER_WIDTH + 1))
         fold_step = Signal(signed(POINTER_WIDTH + 9))
         above_bytes = register(pointer)  # from lines above to what they repeat; from those below it is as far back
@@ -134,14 +132,10 @@ class StosSequencer(Component):
         m.d.sync += [
             setup.eq(Cat(self.start, setup[0])),
             begun.eq(Cat(self.start, setup, run, counted_valid).any()),
-            first_x.eq(cfg.kw - 1 - cfg.pad_x - Mux(strided, 0, halo)),
             taps_words.eq(cfg.kh * cfg.kw),
             capture_words.eq(cfg.sy * cfg.kw),
-            last_phase_index.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 1),
-            before_last_phase.eq(last_phase_index - 1),
+            before_last_phase.eq(Mux(lines & (cfg.sy < cfg.kh), cfg.sy, cfg.kh) - 2),
             one_phase.eq(~lines & (cfg.kh == 1) | lines & ((cfg.kh == 1) | (cfg.sy == 1))),
-            ky_end.eq(cfg.kh - cfg.sy),
-            ky_next_end.eq(cfg.kh - (cfg.sy << 1)),
             one_ky.eq(~lines | (cfg.sy >= cfg.kh)),
         ]
         with m.If(setup[0]):
@@ -151,7 +145,7 @@ class StosSequencer(Component):
         window_x = place.x
         phase = register(4)
         phase_weight = register(8)  # both from the block's first word
-        load_line = register(line)
+        offset = register(walk["offset"].shape())  # of the line to load, behind the tile's first one
         loaded = register(range(rows + 1))  # lines loaded in this phase, saturating at n - 1
         ky = register(4)
         weight = register(8)
@@ -170,10 +164,11 @@ class StosSequencer(Component):
             walk.by_pitch.eq(last_load),
             walk.by_channel.eq(~last_load & ~lines),
             walk.by_line.eq(~last_load & lines),
-            walk.first_x.eq(first_x),
+            walk.first_x.eq(cfg.kw - 1 - cfg.pad_x - Mux(strided, 0, halo)),  # input position of a read's byte 0
             # in_h's bits 0-7 in the first cycle, pad_y in the one before `begin`, then the rest of in_h
             walk.factor.eq(Mux(begun, Mux(setup[0], cfg.pad_y, cfg.in_h[8:]), cfg.in_h[:8])),
             walk.next_weight.eq(place.weight + taps_words),
+            walk.offset.eq(offset),
             walk.single.eq(lines),
             walk.lines.eq(lines),
             walk.own_inputs.eq(1),
@@ -185,7 +180,7 @@ class StosSequencer(Component):
                 run.eq(1),
                 phase.eq(0),
                 phase_weight.eq(0),
-                load_line.eq(place.next_line),
+                offset.eq(0),
                 loaded.eq(0),
                 capture.eq(place.next_one_row),
                 ky.eq(0),
@@ -195,22 +190,22 @@ class StosSequencer(Component):
             ]
 
         # Beyond the plane's first and last line, lines go on one segment to the side, or two.
-        in_h = cfg.in_h
-        inside, above, below, far = Signal(), Signal(), Signal(), Signal()
+        in_h, load_line = cfg.in_h, place.line
+        above, below, far = Signal(), Signal(), Signal()
+        before = ~load_line[:5]  # lines between a line above and line 0: padding is less than 32 lines
         fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 2))
         folded = Mux(beyond, above_bytes[:25] | _BEYOND, above_bytes)
         fold_end = Signal(len(in_h) + 2)  # behind the last line of two segments below
         m.d.sync += fold_end.eq(in_h + (in_h << 1))
         m.d.comb += [
-            inside.eq((load_line >= 0) & (load_line < in_h)),
-            above.eq(cfg.fold & (load_line < 0) & (load_line >= -(in_h << 1))),
+            above.eq(cfg.fold & (load_line < 0) & (before < in_h << 1)),
             below.eq(cfg.fold & (load_line >= in_h) & (load_line < fold_end)),
-            far.eq(Mux(load_line < 0, load_line < -in_h, load_line >= in_h << 1)),
+            far.eq(Mux(load_line < 0, before >= in_h, load_line >= in_h << 1)),
         ]
         counted = {
             "base": place.base + window_x,
             "x": window_x,
-            "inside": inside,
+            "inside": place.inside,
             "above": above,
             "below": below,
             "far": far,
@@ -227,21 +222,23 @@ class StosSequencer(Component):
                 m.d.sync += [counted_valid.eq(run), *(counted[name].eq(value) for name, value in counters.items())]
         above, below, far = counted["above"], counted["below"], counted["far"]
         # Padding is no more than 32 lines, so a plane that lies above twice fits a pointer.
-        two_planes, two_segments = (above_bytes << 1)[: len(above_bytes)], cfg.seg << 1
+        two_planes = (above_bytes << 1)[: len(above_bytes)]
+        segments = Signal.like(fold_x)
         m.d.comb += [
+            segments.eq(Mux(far, cfg.seg << 1, cfg.seg)),
             fold_bytes.eq(Mux(above, Mux(far, two_planes, folded), Mux(below, ~Mux(far, two_planes, above_bytes), 0))),
-            fold_x.eq(Mux(above, -Mux(far, two_segments, cfg.seg), Mux(below, Mux(far, two_segments, cfg.seg), 0))),
+            fold_x.eq(Mux(above, ~segments, Mux(below, segments, 0))),
         ]
         step = self.steps.payload
         m.d.comb += [
             self.steps.valid.eq(counted_valid if config.pipeline_mac else run),
             step.addr.eq(counted["base"] + fold_bytes + below),
-            step.x.eq(counted["x"] + fold_x),
+            step.x.eq(counted["x"] + fold_x + above),
             step.line_valid.eq(counted["inside"] | above | below),
             *(step[name].eq(counted[name]) for name in issue_layout(config).members),
         ]
         with m.If(advance):
-            m.d.sync += load_line.eq(load_line + Mux(lines, cfg.sy, 0))
+            m.d.sync += offset.eq(offset + Mux(lines, cfg.sy, 0))
             with m.If(capture):
                 m.d.sync += [
                     ky.eq(ky + cfg.sy),
@@ -258,7 +255,7 @@ class StosSequencer(Component):
                     last_capture.eq(~lines | (phase + 1 >= ky_end)),
                     phase_weight.eq(phase_weight + cfg.kw),
                     weight.eq(phase_weight + cfg.kw),
-                    load_line.eq(place.line + phase + 1),
+                    offset.eq(phase + 1),
                     loaded.eq(0),
                     capture.eq(place.next_one_row),
                 ]
@@ -270,7 +267,7 @@ class StosSequencer(Component):
                         last_capture.eq(one_ky),
                         phase_weight.eq(0),
                         weight.eq(0),
-                        load_line.eq(place.next_line),
+                        offset.eq(0),
                     ]
                     with m.If(place.finish):
                         m.d.sync += run.eq(0)

@@ -27,33 +27,36 @@ def walk_layout(config: AcceleratorConfig) -> data.StructLayout:
     ``moves``, or that of the next one too (``inner``, only with ``moves``), or the ``tile`` ends (only with both).
     ``by_pitch``, ``by_channel``, ``by_line``: how far, unless the tile ends: a line, a channel or an output line on.
     ``first_x``: where the first tile of a line begins.  ``factor``: of the product.  ``next_weight``: where the next
-    block of weights begins.  ``single``: blocks of one channel.  ``own_inputs``: every block has an input of its own.
+    block of weights begins.  ``offset``: the step's line behind the tile's first one.
+    ``single``: blocks of one channel.  ``own_inputs``: every block has an input of its own.
     ST-OS only: ``lines``, a tile's rows are output lines; ``halved``, tiles of half the columns.
     """
     stos = {"by_line": 1, "lines": 1, "halved": 1} if config.stos else {}
     # Factors are pad_y and sy; in ST-OS also in_h, in halves.
     factor = {"factor": signed(9 if config.stos else 6)}
     flags = ("begin", "advance", "moves", "inner", "tile", "by_pitch", "by_channel", "single", "own_inputs")
-    wide = {"first_x": signed(8), "next_weight": WEIGHT_POINTER_WIDTH}
+    # A tap's line, less than 16; in ST-OS behind it that of a row, at the largest stride.
+    offset = {"offset": range(4 * config.rows + 16 if config.stos else 16)}
+    wide = {"first_x": signed(8), "next_weight": WEIGHT_POINTER_WIDTH, **offset}
     return data.StructLayout({**dict.fromkeys(flags, 1), **wide, **factor, **stos})
 
 
 def place_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return where the walk is.
 
-    ``base``: pointer of the innermost loop.  ``x``: position of the tile, counted from ``first_x``.  ``line``: input
-    line under the first tap of the tile's first output line.  ``weight``: first word of the block's weights.  ``lane``:
+    ``base``: pointer of the innermost loop.  ``x``: position of the tile, counted from ``first_x``.  ``line``: the
+    step's input line, and ``inside``, whether there is one.  ``weight``: first word of the block's weights.  ``lane``:
     of the block's first channel in a weight word.  ``rows`` of the tile.  If the tile ends now, ``weights_end``: its
     block's weights are used up, and ``finish``: it is the last one.  ST-OS only: ``product``, of in_pitch and the
-    factor a cycle before; ``next_line`` and ``next_one_row``, the line of the next tile, and whether it has one row
-    only, if the tile ends now.
+    factor a cycle before; ``next_one_row``, the tile, the next one if it ends now, has one row only.
     """
-    stos = {"product": signed(POINTER_WIDTH + 1), "next_line": signed(LINE_WIDTH), "next_one_row": 1}
+    stos = {"product": signed(POINTER_WIDTH + 1), "next_one_row": 1}
     return data.StructLayout(
         {
             "base": signed(POINTER_WIDTH),
             "x": signed(X_WIDTH),
             "line": signed(LINE_WIDTH),
+            "inside": 1,
             "weight": WEIGHT_POINTER_WIDTH,
             "lane": range(config.rows),
             "rows": range(config.rows + 1),
@@ -140,14 +143,14 @@ class TileWalk(Component):
         with m.If(Mux(lines, line_begins, block_begins)):
             m.d.sync += place.rows.eq(Mux(single & ~lines, 1, Mux(left < rows, left, rows)))
 
-        next_line = Signal(signed(LINE_WIDTH))
-        m.d.comb += next_line.eq(place.line)
-        with m.If(begin | block_ends):
-            m.d.comb += next_line.eq(-cfg.pad_y)
-        with m.Elif(line_ends):
-            m.d.comb += next_line.eq(place.line + Mux(lines, rows * cfg.sy, cfg.sy))
+        first_line = register(signed(LINE_WIDTH))  # under the first tap of the tile's first output line
         with m.If(line_begins):
-            m.d.sync += place.line.eq(next_line)
+            next_line = first_line + Mux(lines, rows * cfg.sy, cfg.sy)
+            m.d.sync += first_line.eq(Mux(begin | block_ends, -cfg.pad_y, next_line))
+        m.d.comb += [
+            place.line.eq(first_line + walk.offset),
+            place.inside.eq((place.line >= 0) & (place.line < cfg.in_h)),
+        ]
 
         # --- tiles: with stride 2 a tile is twice as wide as it has pixels
         double = cfg.sx == 2
@@ -172,7 +175,7 @@ class TileWalk(Component):
             pitch, sy = cfg.in_pitch, cfg.sy  # 1 to 4
             m.d.sync += line_step.eq(Mux(sy[0], pitch, 0) + Mux(sy[2], pitch << 2, Mux(sy[1], pitch << 1, 0)))
             one_row = register()
-            m.d.comb += [place.product.eq(product), place.next_line.eq(next_line), place.next_one_row.eq(one_row)]
+            m.d.comb += [place.product.eq(product), place.next_one_row.eq(one_row)]
             with m.If(begin | Mux(lines, line_ends, block_ends)):
                 m.d.comb += place.next_one_row.eq((rows == 1) | (left == 1))
             with m.If(Mux(lines, line_begins, block_begins)):
