@@ -22,6 +22,9 @@ __all__ = ["Options", "build", "check_fit", "ecp5_cells", "xc7_cells"]
 
 _NEXTPNR_CELLS = {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "dsps": "MULT18X18D", "brams": "DP16KD"}
 _REGISTERS = "registers into multiplier blocks"
+_WIRE_PS = 1000
+"""Delay of a wire that logic is mapped for.  ``synth_ecp5`` reckons with 300 ps, and trades levels of LUTs for fewer
+LUTs; routed wires of a design that fills half of the part take about this long."""
 _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554", "BG756": "CABGA756"}
 
 
@@ -133,10 +136,17 @@ class _Stage:
 def _synthesise(board: Board, files: dict[str, str], out: Path, progress: Progress) -> dict[str, int]:
     """Return cells by type."""
     if board.family == "ecp5":
-        command, results = f"synth_ecp5 -top {TOP} -json synth.json", ("synth.json", "cells.json")
+        results = ("synth.json", "cells.json")
+        mapping = [
+            f"synth_ecp5 -top {TOP} -run begin:map_luts",
+            "check -latchonly -assert",
+            f"abc9 -W {_WIRE_PS}",
+            "clean",
+            f"synth_ecp5 -top {TOP} -json synth.json -run map_cells:",
+        ]
     else:
-        command, results = f"synth_xilinx -family xc7 -flatten -top {TOP}", ("cells.json",)
-    commands = [f"read_verilog -sv {SYSTEM}.v {TOP}.v", command, "check -assert", "tee -q -o stat.json stat -json"]
+        results, mapping = ("cells.json",), [f"synth_xilinx -family xc7 -flatten -top {TOP}"]
+    commands = [f"read_verilog -sv {SYSTEM}.v {TOP}.v", *mapping, "check -assert", "tee -q -o stat.json stat -json"]
     verilog = {name: text for name, text in files.items() if name.endswith(".v")}
     stage = _Stage(out, "synth", results, verilog, commands, _REGISTERS, tool_versions())
     if stage.fresh():
