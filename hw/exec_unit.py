@@ -250,6 +250,7 @@ class ExecUnit(Component):
             requests.window.eq(is_stos),
             tiles.cfg.eq(cfg),
             gemm.place.eq(tiles.place),
+            gemm.answer.eq(tiles.answer),
             gemm.port.step.eq(requests.port.step),
             gemm.steps.ready.eq(requests.steps.ready),
         ]
@@ -281,6 +282,7 @@ class ExecUnit(Component):
             m.d.comb += [
                 stos.cfg.eq(cfg),
                 stos.place.eq(tiles.place),
+                stos.answer.eq(tiles.answer),
                 stos.port.step.eq(requests.port.step),
                 stos.steps.ready.eq(requests.steps.ready),
                 stos.start.eq(start & is_stos),

@@ -12,7 +12,7 @@ from hw.layouts import table_layout
 from hw.operand_request import WEIGHT_POINTER_WIDTH, PortSignature, step_layout
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.tile_walk import place_layout, walk_layout
+from hw.tile_walk import answer_layout, place_layout, walk_layout
 
 __all__ = ["GemmSequencer"]
 
@@ -47,7 +47,7 @@ class GemmSequencer(Component):
         To :class:`~hw.operand_request.OperandRequest`; lane ``halo + j`` of the operand reads column j's pixel.
     strided, admit, port
         Also to and from it.
-    walk : walk_layout, out; place : place_layout, in
+    walk : walk_layout, out; place : place_layout, in; answer : answer_layout, in
         To and from :class:`~hw.tile_walk.TileWalk`, which has the outer loops.
     issue : out
         A step is issued in this cycle; the members below belong to it.
@@ -74,6 +74,7 @@ class GemmSequencer(Component):
                 "port": In(PortSignature(config)),
                 "walk": Out(walk_layout(config)),
                 "place": In(place_layout(config)),
+                "answer": In(answer_layout(config)),
                 "issue": Out(1),
                 "weight_addr": Out(WEIGHT_POINTER_WIDTH),
                 "lane": Out(range(config.rows)),
@@ -91,7 +92,7 @@ class GemmSequencer(Component):
         rows, cols, halo = config.rows, config.cols, config.halo
         register = partial(Signal, reset_less=True)  # for what is set before it is used
 
-        strided, walk, place = self.strided, self.walk, self.place
+        strided, walk, place, answer = self.strided, self.walk, self.place, self.answer
         direct, single = register(), register()  # past the array; blocks of one channel
         past = (cfg.mode == Mode.VEC) | (cfg.mode == Mode.MAX)
         m.d.comb += strided.eq(cfg.sx == 2)
@@ -153,7 +154,7 @@ class GemmSequencer(Component):
             self.steps.valid.eq(run),
             step.addr.eq(place.base + place.x + tap_x - Mux(strided, 0, halo)),
             step.x.eq(place.x + tap_x),
-            step.line_valid.eq(place.inside),
+            step.line_valid.eq(answer.inside),
             step.weight.eq(weight),
             step.lane.eq(place.lane),
             step.last.eq(last_step),
@@ -183,9 +184,9 @@ class GemmSequencer(Component):
                     ]
             with m.If(last_step):
                 m.d.sync += [channel_left.eq(cfg.cin), last_channel.eq(one_channel)]
-                with m.If(~place.weights_end):
+                with m.If(~answer.weights_end):
                     m.d.sync += weight.eq(place.weight)
-                with m.If(place.finish):
+                with m.If(answer.finish):
                     m.d.sync += run.eq(0)
 
         # --- when a tile may end: the previous tile's rows leave at one a cycle, and a change of the number of used

@@ -18,7 +18,7 @@ from hw.operand_request import (
 )
 from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC, Mode
-from hw.tile_walk import place_layout, walk_layout
+from hw.tile_walk import answer_layout, place_layout, walk_layout
 
 __all__ = ["StosSequencer"]
 
@@ -52,7 +52,7 @@ class StosSequencer(Component):
 
     Attributes
     ----------
-    cfg, start, hold, active, steps, strided, admit, port, walk, place, drain_wait
+    cfg, start, hold, active, steps, strided, admit, port, walk, place, answer, drain_wait
         As for :class:`~hw.gemm_sequencer.GemmSequencer`; lane p of the operand reads window register p.
     hold_end : in
         Capture no line whose taps end a tile; may rise only while not active.
@@ -84,6 +84,7 @@ class StosSequencer(Component):
                 "port": In(PortSignature(config)),
                 "walk": Out(walk_layout(config)),
                 "place": In(place_layout(config)),
+                "answer": In(answer_layout(config)),
                 "load": Out(1),
                 "capture": Out(1),
                 "tap": Out(1),
@@ -102,7 +103,7 @@ class StosSequencer(Component):
         config, cfg = self.config, self.cfg
         rows, halo = config.rows, config.halo
         pointer = signed(POINTER_WIDTH)
-        walk, place = self.walk, self.place
+        walk, place, answer = self.walk, self.place, self.answer
 
         strided = self.strided  # every second pixel is read
         register = partial(Signal, reset_less=True)  # for what is set before it is used
@@ -182,7 +183,7 @@ class StosSequencer(Component):
                 phase_weight.eq(0),
                 offset.eq(0),
                 loaded.eq(0),
-                capture.eq(place.next_one_row),
+                capture.eq(answer.next_one_row),
                 ky.eq(0),
                 last_phase.eq(one_phase),
                 last_capture.eq(one_ky),
@@ -190,7 +191,7 @@ class StosSequencer(Component):
             ]
 
         # Beyond the plane's first and last line, lines go on one segment to the side, or two.
-        in_h, load_line = cfg.in_h, place.line
+        in_h, load_line = cfg.in_h, answer.line
         above, below, far = Signal(), Signal(), Signal()
         before = ~load_line[:5]  # lines between a line above and line 0: padding is less than 32 lines
         fold_bytes, fold_x = Signal(pointer), Signal(signed(len(cfg.seg) + 2))
@@ -205,7 +206,7 @@ class StosSequencer(Component):
         counted = {
             "base": place.base + window_x,
             "x": window_x,
-            "inside": place.inside,
+            "inside": answer.inside,
             "above": above,
             "below": below,
             "far": far,
@@ -257,7 +258,7 @@ class StosSequencer(Component):
                     weight.eq(phase_weight + cfg.kw),
                     offset.eq(phase + 1),
                     loaded.eq(0),
-                    capture.eq(place.next_one_row),
+                    capture.eq(answer.next_one_row),
                 ]
                 with m.If(last_phase):
                     m.d.sync += [
@@ -269,7 +270,7 @@ class StosSequencer(Component):
                         weight.eq(0),
                         offset.eq(0),
                     ]
-                    with m.If(place.finish):
+                    with m.If(answer.finish):
                         m.d.sync += run.eq(0)
 
         # --- taps

@@ -14,7 +14,7 @@ from hw.spec.config import AcceleratorConfig
 from hw.spec.isa import EXEC
 from hw.window import X_WIDTH
 
-__all__ = ["LINE_WIDTH", "TileWalk", "place_layout", "walk_layout"]
+__all__ = ["LINE_WIDTH", "TileWalk", "answer_layout", "place_layout", "walk_layout"]
 
 LINE_WIDTH = 20
 """Bits of a signed input line's index: 16 bits of output lines, four times at the largest stride, and overhang."""
@@ -42,29 +42,34 @@ def walk_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def place_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return where the walk is.
+    """Return where the walk is, all of it registers.
 
-    ``base``: pointer of the innermost loop.  ``x``: position of the tile, counted from ``first_x``.  ``line``: the
-    step's input line, and ``inside``, whether there is one.  ``weight``: first word of the block's weights.  ``lane``:
-    of the block's first channel in a weight word.  ``rows`` of the tile.  If the tile ends now, ``weights_end``: its
-    block's weights are used up, and ``finish``: it is the last one.  ST-OS only: ``product``, of in_pitch and the
-    factor a cycle before; ``next_one_row``, the tile, the next one if it ends now, has one row only.
+    ``base``: pointer of the innermost loop.  ``x``: position of the tile, counted from ``first_x``.  ``weight``: first
+    word of the block's weights.  ``lane``: of the block's first channel in a weight word.  ``rows`` of the tile.  ST-OS
+    only: ``product``, of in_pitch and the factor a cycle before.
     """
-    stos = {"product": signed(POINTER_WIDTH + 1), "next_one_row": 1}
+    stos = {"product": signed(POINTER_WIDTH + 1)}
     return data.StructLayout(
         {
             "base": signed(POINTER_WIDTH),
             "x": signed(X_WIDTH),
-            "line": signed(LINE_WIDTH),
-            "inside": 1,
             "weight": WEIGHT_POINTER_WIDTH,
             "lane": range(config.rows),
             "rows": range(config.rows + 1),
-            "weights_end": 1,
-            "finish": 1,
             **(stos if config.stos else {}),
         }
     )
+
+
+def answer_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return what follows in the same cycle from what the walk is told.
+
+    ``line``: the step's input line, and ``inside``, whether there is one.  If the tile ends now, ``weights_end``: its
+    block's weights are used up, and ``finish``: it is the last one.  ST-OS only: ``next_one_row``, the tile, the next
+    one if it ends now, has one row only.
+    """
+    flags = ("inside", "weights_end", "finish", *(("next_one_row",) if config.stos else ()))
+    return data.StructLayout({"line": signed(LINE_WIDTH), **dict.fromkeys(flags, 1)})
 
 
 class TileWalk(Component):
@@ -88,19 +93,25 @@ class TileWalk(Component):
     walk : walk_layout, in
         ``single``, ``lines``, ``halved`` and ``first_x`` are stable from the cycle before ``begin`` on.
     place : place_layout, out
+    answer : answer_layout, out
         From the cycle after ``begin`` on.  Registers have no reset.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         super().__init__(
-            {"cfg": In(table_layout(EXEC)), "walk": In(walk_layout(config)), "place": Out(place_layout(config))}
+            {
+                "cfg": In(table_layout(EXEC)),
+                "walk": In(walk_layout(config)),
+                "place": Out(place_layout(config)),
+                "answer": Out(answer_layout(config)),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
         """Build the loops from the outside in, then the pointers of all."""
         m = Module()
-        config, cfg, walk, place = self.config, self.cfg, self.walk, self.place
+        config, cfg, walk, place, answer = self.config, self.cfg, self.walk, self.place, self.answer
         rows, cols = config.rows, config.cols
         begin, single = walk.begin, walk.single
         by_line, lines, halved = (walk.by_line, walk.lines, walk.halved) if config.stos else (Const(0),) * 3
@@ -112,8 +123,8 @@ class TileWalk(Component):
         m.d.comb += [
             line_ends.eq(walk.tile & last_tile),
             block_ends.eq(line_ends & last_line),
-            place.weights_end.eq(block_ends & block_used),
-            place.finish.eq(block_ends & last_block),
+            answer.weights_end.eq(block_ends & block_used),
+            answer.finish.eq(block_ends & last_block),
             line_begins.eq(begin | (walk.advance & line_ends)),
             block_begins.eq(begin | (walk.advance & block_ends)),
         ]
@@ -148,8 +159,8 @@ class TileWalk(Component):
             next_line = first_line + Mux(lines, rows * cfg.sy, cfg.sy)
             m.d.sync += first_line.eq(Mux(begin | block_ends, -cfg.pad_y, next_line))
         m.d.comb += [
-            place.line.eq(first_line + walk.offset),
-            place.inside.eq((place.line >= 0) & (place.line < cfg.in_h)),
+            answer.line.eq(first_line + walk.offset),
+            answer.inside.eq((answer.line >= 0) & (answer.line < cfg.in_h)),
         ]
 
         # --- tiles: with stride 2 a tile is twice as wide as it has pixels
@@ -175,11 +186,11 @@ class TileWalk(Component):
             pitch, sy = cfg.in_pitch, cfg.sy  # 1 to 4
             m.d.sync += line_step.eq(Mux(sy[0], pitch, 0) + Mux(sy[2], pitch << 2, Mux(sy[1], pitch << 1, 0)))
             one_row = register()
-            m.d.comb += [place.product.eq(product), place.next_one_row.eq(one_row)]
+            m.d.comb += [place.product.eq(product), answer.next_one_row.eq(one_row)]
             with m.If(begin | Mux(lines, line_ends, block_ends)):
-                m.d.comb += place.next_one_row.eq((rows == 1) | (left == 1))
+                m.d.comb += answer.next_one_row.eq((rows == 1) | (left == 1))
             with m.If(Mux(lines, line_begins, block_begins)):
-                m.d.sync += one_row.eq(place.next_one_row)
+                m.d.sync += one_row.eq(answer.next_one_row)
         step, scaled = Signal(signed(POINTER_WIDTH)), Signal(signed(POINTER_WIDTH))
         m.d.comb += step.eq(
             Mux(~walk.tile & walk.by_pitch, cfg.in_pitch, 0)

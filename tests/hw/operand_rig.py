@@ -20,6 +20,7 @@ def with_requests(sequencer: GemmSequencer | StosSequencer) -> tuple[Module, Ope
         walk.cfg.eq(sequencer.cfg),
         walk.walk.eq(sequencer.walk),
         sequencer.place.eq(walk.place),
+        sequencer.answer.eq(walk.answer),
         requests.in_w.eq(sequencer.cfg.in_w),
         requests.in_zp.eq(sequencer.cfg.in_zp),
         requests.steps.valid.eq(sequencer.steps.valid),

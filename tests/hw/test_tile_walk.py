@@ -60,7 +60,7 @@ def test_tiles_are_the_loop_nest(config: AcceleratorConfig, mode: str) -> None:
     single, own_inputs, lines = MODES[mode]
 
     async def walked(ctx, f: dict[str, int], halved: int) -> None:
-        walk, place = dut.walk, dut.place
+        walk, place, answer = dut.walk, dut.place, dut.answer
         ctx.set(dut.cfg, f)
         settings = {"single": single, "own_inputs": own_inputs, "first_x": -7}
         if config.stos:
@@ -80,8 +80,8 @@ def test_tiles_are_the_loop_nest(config: AcceleratorConfig, mode: str) -> None:
                     await ctx.tick()
                 offset = rng.randrange(16)
                 ctx.set(walk, {**settings, "factor": factor, "offset": offset})
-                found = {name: ctx.get(place[name]) for name in want}
-                assert ctx.get(place.inside) == (0 <= found["line"] < f["in_h"])
+                found = {name: ctx.get((answer if name == "line" else place)[name]) for name in want}
+                assert ctx.get(answer.inside) == (0 <= found["line"] < f["in_h"])
                 assert {**found, "line": found["line"] - offset} == expected, (f, number)
                 goes_on = rng.choice(("", "moves", "inner"))
                 by = rng.choice(("by_pitch", "by_channel", *(("by_line",) if config.stos else ())))
@@ -90,13 +90,13 @@ def test_tiles_are_the_loop_nest(config: AcceleratorConfig, mode: str) -> None:
                 ctx.set(walk, {**settings, "factor": factor, **step, "next_weight": want["weight"] + 10})
                 if last:
                     final = number == len(wanted) - 1
-                    assert ctx.get(place.finish) == final
+                    assert ctx.get(answer.finish) == final
                     after = None if final else wanted[number + 1]
-                    assert ctx.get(place.weights_end) == (final or after["weight"] != want["weight"])
+                    assert ctx.get(answer.weights_end) == (final or after["weight"] != want["weight"])
                     if config.stos and not final and (lines or not single):
-                        assert ctx.get(place.next_one_row) == (after["rows"] == 1)
+                        assert ctx.get(answer.next_one_row) == (after["rows"] == 1)
                 else:
-                    assert not (ctx.get(place.finish) or ctx.get(place.weights_end))
+                    assert not (ctx.get(answer.finish) or ctx.get(answer.weights_end))
                 await ctx.tick()
                 distance = {"by_pitch": f["in_pitch"], "by_channel": f["in_cs"], "by_line": f["sy"] * f["in_pitch"]}[by]
                 if goes_on == "inner":
