@@ -40,7 +40,7 @@ class AreaTable:
     bus_bit
         Load, store and fetch, per bit of the memory bus.
     stos
-        Sequencer of the ST-OS modes.
+        Sequencer of the ST-OS modes, and what it adds to the walk that all modes share.
     fixed
         All other control.
     memory_bit
@@ -58,10 +58,10 @@ class AreaTable:
     halo: float = 58.5
     flipflop: float = 4.522
     lane: float = 8500.0
-    line_byte: float = 690.0
+    line_byte: float = 646.0
     bus_bit: float = 41.0
-    stos: float = 9400.0
-    fixed: float = 75000.0
+    stos: float = 4200.0
+    fixed: float = 73900.0
     memory_bit: float = 0.58
 
     def __post_init__(self) -> None:
