@@ -75,7 +75,7 @@ class _Reader:
         self.pes = [name for name, kind in module.instances.items() if kind == "rowcast_pe"]
 
     def drivers(self, pe: str, port: str) -> set[Source]:
-        return self.module.sources(self.module.bits(pe, port)[0], stops="halo", through=_GATES)
+        return self.module.sources(self.module.bits(pe, port)[0], stops=".halo", through=_GATES)
 
     def places(self) -> dict[str, Place]:
         """Return where each PE is: as many links below the top and right of the left edge as lead to it."""
@@ -129,7 +129,7 @@ def array_facts(config: AcceleratorConfig) -> ArrayFacts:
             for source in reader.drivers(pe, "w_row_n"):
                 link("w_row", source, place, PIXEL)
     for net, place in halo.items():
-        for source in module.register_sources(net, stops="halo", through=_GATES):
+        for source in module.register_sources(net, stops=".halo", through=_GATES):
             link("v", source, place, PIXEL)
     for lane in range(config.cols):
         for source in module.sources(module.ports["out"][1][lane * NUMERICS.acc_width], through=_GATES):

@@ -58,10 +58,11 @@ def test_the_array_has_all_pes_and_links(config: AcceleratorConfig) -> None:
     assert found.count() == Counter({kind: count for kind, count in links.items() if count})
     by = {kind: [link for link in found.links if link.kind == kind] for kind in links}
     assert {(link.target, link.lane) for link in by["w_row"]} == {(pe, pe[0]) for pe in found.pes if config.stos}
+    edge = int(config.pipeline_mac)  # register before the rows
     edges = {(link.lane, link.registers) for link in by["h"] if link.source is None}
-    assert edges == {(row, row) for row in range(rows)}  # GEMM's skew
+    assert edges == {(row, edge + row) for row in range(rows)}  # GEMM's skew
     late = {(link.target[1], link.registers) for link in by["v"] if link.source is None and link.target[1] < 0}
-    assert late == {(-distance, distance) for distance in range(1, halo + 1)}
+    assert late == {(-distance, edge + distance) for distance in range(1, halo + 1)}
     skewed = {(link.lane, link.registers) for link in by["out"] if link.registers}
     assert skewed == {(column, cols - 1 - column) for column in range(cols - 1)}
     for link in found.links:
