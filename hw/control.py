@@ -225,12 +225,12 @@ class Control(wiring.Component):
 
         found = Cat(condition for condition, *_ in reports).any()
         if self.config.pipeline_mac:
-            domain = m.d.sync
+            domain, found = m.d.sync, found & run
             m.d.comb += failing.eq(failure.valid | lost | expired)
         else:
             domain = m.d.comb
             m.d.comb += failing.eq(failure.valid)
-        domain += failure.valid.eq(found & run if self.config.pipeline_mac else found)
+        domain += failure.valid.eq(found)
         for condition, cause, pc, info in reversed(reports):
             with m.If(condition):
                 domain += [failure.cause.eq(cause), failure.pc.eq(pc), failure.info.eq(info)]

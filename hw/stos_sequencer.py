@@ -98,7 +98,7 @@ class StosSequencer(Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the load walk, its request stages, and the tap walk."""
+        """Build the load walk and the tap walk."""
         m = Module()
         config, cfg = self.config, self.cfg
         rows, halo = config.rows, config.halo
